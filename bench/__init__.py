@@ -1,0 +1,1 @@
+"""Benchmarks: side by side, on one machine, printed with its description."""

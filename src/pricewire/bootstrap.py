@@ -1,0 +1,377 @@
+"""The composition root: settings in, running services out; the only importer of adapters.
+
+The CLI calls it. Invariant: everything that is started here is stopped here, in the order in which
+nothing is lost: the door first, then the relay, then the database, the local Kafka last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from confluent_kafka import murmur2
+
+from pricewire.domain.event import Publication, Source
+from pricewire.errors import StartupError
+from pricewire.kafka.client import Config, Connection
+from pricewire.kafka.codec import encode_price_event
+from pricewire.kafka.local import LocalKafka
+from pricewire.kafka.memory import MEMORY_PARTITIONS, MemoryKafka
+from pricewire.kafka.producer import ProducerRules, ShardProducer, producer_config
+from pricewire.kafka.topic import KafkaTopic, TopicPlan
+from pricewire.observe.health import Health
+from pricewire.observe.logs import configure_logs
+from pricewire.observe.metrics import Metrics
+from pricewire.providers.alpha_vantage import AlphaVantage
+from pricewire.providers.history import History
+from pricewire.services.fetching import Provider
+from pricewire.services.latest import LatestPrice
+from pricewire.services.publishing import OpenPublisher, Publisher, Report
+from pricewire.services.receipts import Receipts
+from pricewire.services.recording import Door
+from pricewire.services.relay import Relay, RelayRules, ShardRelay
+from pricewire.settings import Settings
+from pricewire.storage.database import Database
+from pricewire.storage.migrate import migrate
+from pricewire.storage.outbox import SqlShards
+from pricewire.storage.ownership import owned
+from pricewire.storage.postgres import PostgresDatabase
+from pricewire.storage.reads import SqlReads
+from pricewire.storage.recording import SqlRecordingStore
+from pricewire.storage.sqlite import SqliteDatabase, sqlite_path
+
+__all__ = ["ALL_PARTS", "Connection", "LocalKafka", "Parts", "Services"]
+
+Say = Callable[[str], None]
+
+
+def now() -> datetime:
+    """The clock of the service."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Which parts of the service a process runs."""
+
+    api: bool
+    relay: bool
+
+
+ALL_PARTS = Parts(api=True, relay=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the web and the CLI may use of a running service.
+
+    Args:
+        crashed: ends with the error of a background task that died; never ends otherwise.
+    """
+
+    latest: LatestPrice
+    receipts: Receipts
+    health: Health
+    metrics: Metrics
+    source: Source
+    topic: str
+    crashed: asyncio.Future[None]
+
+
+def start_logs(settings: Settings) -> None:
+    configure_logs(settings.log_level, as_json=settings.log_format == "json")
+
+
+# Kafka: which one, and the local one's life.
+
+
+def local_kafka(settings: Settings, say: Say) -> LocalKafka:
+    """Return the handle of the local Kafka; starts nothing."""
+    return LocalKafka(
+        home=settings.home / "kafka",
+        port=_local_port(settings) or settings.local_kafka_port,
+        heap_mb=settings.local_kafka_heap_mb,
+        kafka_home=settings.kafka_home,
+        partitions=settings.kafka_topic_partitions,
+        say=say,
+    )
+
+
+@contextmanager
+def kafka_ready(settings: Settings, say: Say) -> Iterator[Connection]:
+    """Give a connection: to the named Kafka, a local one started for it, or the in-memory one.
+
+    Raises:
+        StartupError: the local Kafka cannot be started.
+    """
+    port = _local_port(settings)
+    if port is None or (settings.kafka_bootstrap_servers and _listens(port)):
+        yield named_kafka(settings)
+        return
+    local = local_kafka(settings, say)
+    missing = local.missing()
+    if missing is None:
+        with _running_local(local) as servers:
+            yield Connection(servers)
+    elif settings.kafka_bootstrap_servers:
+        say(f"nothing listens at {settings.kafka_bootstrap_servers}, and no local Kafka can be "
+            f"started there: {missing}; events are kept until it is there")  # fmt: skip
+        yield named_kafka(settings)
+    else:
+        say(f"WARNING: {missing}; using librdkafka's in-memory cluster instead of Apache Kafka: "
+            "nothing of the topic survives this process, and admin calls are missing")  # fmt: skip
+        with _memory() as connection:
+            yield connection
+
+
+def named_kafka(settings: Settings) -> Connection:
+    """Return the connection that the settings name; nothing is started."""
+    servers = settings.kafka_bootstrap_servers or f"localhost:{settings.local_kafka_port}"
+    return Connection(servers, _security(settings))
+
+
+@contextmanager
+def _running_local(local: LocalKafka) -> Iterator[str]:
+    """A Kafka that was started by hand stays when the service stops; one of ours does not."""
+    servers = local.start(started_by="up").bootstrap_servers
+    try:
+        yield servers
+    finally:
+        if local.status().started_by == "up":
+            local.stop()
+
+
+@contextmanager
+def _memory() -> Iterator[Connection]:
+    memory = MemoryKafka()
+    try:
+        yield Connection(memory.bootstrap_servers, in_memory=True)
+    finally:
+        memory.close()
+
+
+def _local_port(settings: Settings) -> int | None:
+    """Return the port at which a local Kafka may be started, None where it must not be."""
+    servers = settings.kafka_bootstrap_servers
+    if servers is None:
+        return settings.local_kafka_port
+    host, _, port = servers.rpartition(":")
+    plain = settings.kafka_security_protocol == "PLAINTEXT"
+    return int(port) if plain and port.isdigit() and _is_loopback(host) else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.IPv4Address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _security(settings: Settings) -> Config:
+    config: dict[str, Any] = {"security.protocol": settings.kafka_security_protocol}
+    optional = {
+        "sasl.mechanism": settings.kafka_sasl_mechanism,
+        "sasl.username": settings.kafka_sasl_username,
+        "sasl.password": settings.kafka_sasl_password,
+        "ssl.ca.location": settings.kafka_ssl_ca_location,
+        "ssl.certificate.location": settings.kafka_ssl_certificate_location,
+        "ssl.key.location": settings.kafka_ssl_key_location,
+        "ssl.key.password": settings.kafka_ssl_key_password,
+    }
+    for name, value in optional.items():
+        if value is not None:
+            secret = getattr(value, "get_secret_value", None)
+            config[name] = secret() if secret else str(value)
+    return config
+
+
+# The service.
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, connection: Connection, parts: Parts = ALL_PARTS
+) -> AsyncIterator[Services]:
+    """Run the parts while inside; leaving stops them cleanly.
+
+    Raises:
+        StartupError: a setting or the database keeps them from starting.
+    """
+    partitions = MEMORY_PARTITIONS if connection.in_memory else settings.kafka_topic_partitions
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(opened_database(settings, parts))
+        reads = SqlReads(database)
+        await reads.adopt_partitions(partitions)
+        receipts = Receipts(
+            reads,
+            attempt=timedelta(seconds=settings.kafka_producer_attempt_seconds),
+            attempts=settings.kafka_producer_attempts,
+            clock=now,
+        )
+        crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        topic = _topic(settings, connection, partitions)
+        stack.callback(topic.close)
+        shards = []
+        if parts.relay:
+            shards = _shards(settings, connection, database, topic, receipts.published, partitions)
+        relay = Relay(shards)
+        stack.push_async_callback(_stop, _start(relay.run(), crashed), relay.stop)
+        door = Door(
+            SqlRecordingStore(database),
+            encode=encode_price_event,
+            shard_of=lambda symbol: murmur2(symbol.encode(), partitions),
+            clock=now,
+            committed=relay.wake if parts.relay else lambda _: None,
+        )
+        stack.push_async_callback(_stop, _start(door.run(), crashed), door.close)
+        providers = _providers(settings)
+        for provider in providers.values():
+            stack.push_async_callback(provider.aclose)
+        yield Services(
+            latest=LatestPrice(providers, settings.provider, door=door, receipts=receipts),
+            receipts=receipts,
+            health=Health(
+                outbox=reads.outbox_depth,
+                kafka=topic.trouble,
+                relay=lambda: relay.statuses,
+                clock=now,
+            ),
+            metrics=Metrics(relay=lambda: relay.statuses, recorded=lambda: door.recorded),
+            source=await reads.source(),
+            topic=settings.kafka_price_events_topic,
+            crashed=crashed,
+        )
+
+
+@asynccontextmanager
+async def opened_database(settings: Settings, parts: Parts) -> AsyncIterator[Database]:
+    """Give the database, migrated.
+
+    Raises:
+        StartupError: it is SQLite and another process has it, or these parts need PostgreSQL.
+    """
+    url = settings.database
+    async with AsyncExitStack() as stack:
+        if settings.uses_sqlite:
+            if parts != ALL_PARTS:
+                raise StartupError(
+                    "SQLite serves one `pricewire up`; parts as processes of their own need "
+                    "PostgreSQL: DATABASE_URL=postgresql://user:password@host/name"
+                )
+            stack.enter_context(owned(sqlite_path(url)))
+        database = SqliteDatabase(url) if settings.uses_sqlite else PostgresDatabase(url)
+        stack.push_async_callback(database.aclose)
+        await migrate(database)
+        yield database
+
+
+async def fork_store(settings: Settings) -> Source:
+    """Start a new generation of the store by hand; return the new source."""
+    async with opened_database(settings, ALL_PARTS) as database:
+        return await SqlReads(database).fork()
+
+
+def _start(work: Any, crashed: asyncio.Future[None]) -> asyncio.Task[None]:
+    task: asyncio.Task[None] = asyncio.create_task(work)
+
+    def ended(done: asyncio.Task[None]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if error is not None and not crashed.done():
+            crashed.set_exception(error)
+
+    task.add_done_callback(ended)
+    return task
+
+
+async def _stop(task: asyncio.Task[None], tell: Callable[[], None]) -> None:
+    """Tell a part to stop and let it finish; its crash was told already."""
+    tell()
+    await asyncio.wait([task])
+
+
+def _topic(settings: Settings, connection: Connection, partitions: int) -> KafkaTopic:
+    plan = TopicPlan(
+        name=settings.kafka_price_events_topic,
+        partitions=partitions,
+        replication_factor=settings.kafka_topic_replication_factor,
+        min_insync_replicas=settings.kafka_topic_min_insync_replicas,
+        retention_hours=settings.kafka_topic_retention_hours,
+    )
+    return KafkaTopic(connection, plan)
+
+
+def _shards(
+    settings: Settings,
+    connection: Connection,
+    database: Database,
+    topic: KafkaTopic,
+    published: Callable[[Publication], None],
+    partitions: int,
+) -> list[ShardRelay]:
+    rules = RelayRules(
+        topic=settings.kafka_price_events_topic,
+        attempt=timedelta(seconds=settings.kafka_producer_attempt_seconds),
+        attempts=settings.kafka_producer_attempts,
+        flush_seconds=settings.shutdown_seconds,
+    )
+    return [
+        ShardRelay(
+            shard,
+            shards=SqlShards(database),
+            topic=topic,
+            open_publisher=_publishers(settings, connection),
+            published=published,
+            rules=rules,
+            clock=now,
+        )
+        for shard in range(partitions)
+    ]
+
+
+def _publishers(settings: Settings, connection: Connection) -> OpenPublisher:
+    rules = ProducerRules(
+        compression=settings.kafka_producer_compression,
+        linger_ms=settings.kafka_producer_linger_ms,
+        batch_bytes=settings.kafka_producer_batch_bytes,
+    )
+    topic = settings.kafka_price_events_topic
+
+    def open_publisher(
+        shard: int, *, single: bool, reported: Callable[[list[Report]], None]
+    ) -> Publisher:
+        config = producer_config(connection, rules, single=single)
+        return ShardProducer(config, topic=topic, shard=shard, reported=reported)
+
+    return open_publisher
+
+
+def _providers(settings: Settings) -> dict[str, Provider]:
+    providers: dict[str, Provider] = {
+        "history": History(
+            file=settings.history_file,
+            interval_seconds=settings.history_interval_seconds,
+            clock=now,
+        )
+    }
+    if settings.alpha_vantage_api_key is not None:
+        providers["alpha_vantage"] = AlphaVantage(
+            api_key=settings.alpha_vantage_api_key.get_secret_value(),
+            base_url=settings.alpha_vantage_base_url,
+            timeout_seconds=settings.provider_timeout_seconds,
+            clock=now,
+        )
+    return providers

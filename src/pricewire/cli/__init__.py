@@ -1,0 +1,1 @@
+"""The command `pricewire`, one file a command group."""

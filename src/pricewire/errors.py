@@ -1,0 +1,205 @@
+"""Every error that Pricewire raises on purpose, as one tree; open to every room.
+
+PricewireError
+├── InvalidRequest              422  the caller's input is wrong; says what would be right
+│   ├── InvalidSymbol
+│   └── InvalidParameter
+├── NotFound                    404  no such event, raw response …
+├── ProviderError               502  a provider's answer is no price
+│   ├── UnknownSymbol           404
+│   ├── NotAPrice               502  malformed, artificial, other symbol, zero …
+│   ├── ProviderRefused         502  key or plan; waiting does not help
+│   ├── Throttled               503  too many calls; says for how long
+│   ├── ProviderDown            503
+│   └── ProviderTimedOut        504
+├── StoreError                  500
+│   ├── StoreUnavailable        503  no connection, or it was lost: the outcome may be unknown
+│   ├── StoreBusy               503  a lock was not to be had in time
+│   └── RecordRefused           500  this record can never be stored
+├── KafkaTrouble                503
+│   ├── KafkaUnavailable        503
+│   └── TopicMismatch           503  the topic is not as configured
+├── ShuttingDown                503
+└── StartupError                     a setting, port or part that keeps the service from starting
+
+Invariant: `retryable` says whether the very same call may succeed later, `status` is what HTTP
+answers, `code` is the stable word for machines, and no message holds a secret.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class PricewireError(Exception):
+    """Base of the tree.
+
+    Args:
+        detail: one sentence for a person: what was wrong and, where known, what would be right.
+        retry_after: seconds to wait before the same call makes sense, where known.
+    """
+
+    code: str = "internal_error"
+    title: ClassVar[str] = "Internal error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class InvalidRequest(PricewireError):
+    code = "invalid_request"
+    title = "Invalid request"
+    status = 422
+
+
+class InvalidSymbol(InvalidRequest):
+    code = "invalid_symbol"
+    title = "Invalid symbol"
+
+
+class InvalidParameter(InvalidRequest):
+    code = "invalid_parameter"
+    title = "Invalid parameter"
+
+
+class NotFound(PricewireError):
+    code = "not_found"
+    title = "Not found"
+    status = 404
+
+
+class ProviderError(PricewireError):
+    code = "provider_error"
+    title = "Provider error"
+    status = 502
+
+
+class UnknownSymbol(ProviderError):
+    code = "unknown_symbol"
+    title = "Unknown symbol"
+    status = 404
+
+
+class NotAPrice(ProviderError):
+    """The provider answered, but not with a price for the symbol that was asked for."""
+
+    code = "not_a_price"
+    title = "Provider answered something that is no price"
+
+
+class ProviderRefused(ProviderError):
+    """The key or the plan does not allow the call: `invalid_key` or `premium_required`."""
+
+    title = "Provider refused the call"
+
+    def __init__(self, detail: str, *, code: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class Throttle(StrEnum):
+    """Which limit of a provider was hit; decides how long waiting takes."""
+
+    BURST = "rate_limited_burst"
+    MINUTE = "rate_limited_minute"
+    HOUR = "rate_limited_hourly"
+    DAY = "rate_limited_daily"
+    MONTH = "rate_limited_monthly"
+    BAN = "banned"
+    UNSPECIFIED = "rate_limited"
+
+
+class Throttled(ProviderError):
+    title = "Provider throttled the call"
+    status = 503
+    retryable = True
+
+    def __init__(self, detail: str, *, throttle: Throttle, retry_after: float) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.throttle = throttle
+        self.code = throttle.value
+
+
+class ProviderDown(ProviderError):
+    code = "provider_down"
+    title = "Provider is down"
+    status = 503
+    retryable = True
+
+    def __init__(self, detail: str, *, retry_after: float = 30) -> None:
+        super().__init__(detail, retry_after=retry_after)
+
+
+class ProviderTimedOut(ProviderError):
+    code = "provider_timed_out"
+    title = "Provider did not answer in time"
+    status = 504
+    retryable = True
+
+
+class StoreError(PricewireError):
+    code = "store_error"
+    title = "Database error"
+
+
+class StoreUnavailable(StoreError):
+    code = "store_unavailable"
+    title = "Database is not available"
+    status = 503
+    retryable = True
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, retry_after=5)
+
+
+class StoreBusy(StoreError):
+    code = "store_busy"
+    title = "Database is busy"
+    status = 503
+    retryable = True
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, retry_after=1)
+
+
+class RecordRefused(StoreError):
+    code = "record_refused"
+    title = "Record cannot be stored"
+
+
+class KafkaTrouble(PricewireError):
+    code = "kafka_error"
+    title = "Kafka error"
+    status = 503
+    retryable = True
+
+
+class KafkaUnavailable(KafkaTrouble):
+    code = "kafka_unavailable"
+    title = "Kafka is not available"
+
+
+class TopicMismatch(KafkaTrouble):
+    code = "topic_mismatch"
+    title = "Topic is not as configured"
+    retryable = False
+
+
+class ShuttingDown(PricewireError):
+    code = "shutting_down"
+    title = "Service is shutting down"
+    status = 503
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("the service is shutting down; ask again", retry_after=1)
+
+
+class StartupError(PricewireError):
+    code = "startup_error"
+    title = "Cannot start"

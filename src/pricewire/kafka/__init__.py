@@ -1,0 +1,1 @@
+"""Kafka: client configuration, codec, producer, topic, and the local broker."""

@@ -1,0 +1,95 @@
+"""Health: each part by name, and whether the service is ready; `/health/ready` answers it.
+
+Invariant: `ready` means that a price asked for now would be recorded. Kafka being away makes the
+service degraded, not unready: prices are recorded and wait in the outbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from pricewire.errors import StoreError
+from pricewire.services.outage import ShardStatus
+
+
+class Depth(Protocol):
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def oldest(self) -> datetime | None: ...
+
+
+class Health:
+    """Gathers what the parts say.
+
+    Args:
+        outbox: what waits in it.
+        kafka: why no broker answers, None while one does.
+        relay: statuses of the shards that this process relays; empty if it does not.
+    """
+
+    def __init__(
+        self,
+        *,
+        outbox: Callable[[], Awaitable[Depth]],
+        kafka: Callable[[], Awaitable[str | None]],
+        relay: Callable[[], Sequence[ShardStatus]],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._outbox = outbox
+        self._kafka = kafka
+        self._relay = relay
+        self._clock = clock
+
+    async def report(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether the service is ready, and the parts."""
+        parts: dict[str, Any] = {}
+        ready = True
+        try:
+            depth = await self._outbox()
+        except StoreError as error:
+            ready = False
+            parts["database"] = {"status": "down", "error": error.detail}
+        else:
+            parts["database"] = {"status": "up"}
+            parts["outbox"] = self._outbox_part(depth)
+        trouble = await self._kafka()
+        parts["kafka"] = {"status": "down", "error": trouble} if trouble else {"status": "up"}
+        statuses = self._relay()
+        if statuses:
+            parts["relay"] = _relay_part(statuses)
+        return ready, {"status": _overall(parts, ready=ready), "parts": parts}
+
+    def _outbox_part(self, depth: Depth) -> dict[str, Any]:
+        age = (self._clock() - depth.oldest).total_seconds() if depth.oldest else 0.0
+        return {"status": "up", "waiting": depth.waiting, "oldest_seconds": round(max(age, 0), 3)}
+
+
+def _relay_part(statuses: Sequence[ShardStatus]) -> dict[str, Any]:
+    stuck = [status for status in statuses if status.stuck is not None]
+    away = [status for status in statuses if status.phase == "Kafka is away"]
+    word = "stuck" if stuck else "degraded" if away else "up"
+    return {
+        "status": word,
+        "shards": [
+            {
+                "shard": status.shard,
+                "phase": status.phase,
+                "generation": status.generation,
+                "published": status.published,
+                "attempts": status.attempts,
+                "stuck": str(status.stuck) if status.stuck else None,
+                "last_error": status.last_error,
+            }
+            for status in statuses
+        ],
+    }
+
+
+def _overall(parts: dict[str, Any], *, ready: bool) -> str:
+    if not ready:
+        return "down"
+    return "up" if all(part["status"] == "up" for part in parts.values()) else "degraded"

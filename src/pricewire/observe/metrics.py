@@ -1,0 +1,80 @@
+"""Metrics for Prometheus, read off the parts when `/metrics` is asked.
+
+Invariant: nothing on the hot way counts for metrics alone; counters live in the parts' statuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pricewire.services.outage import ShardStatus
+
+
+class Metrics:
+    """One process's registry.
+
+    Args:
+        relay: statuses of the shards that this process relays.
+        recorded: how many prices passed the door here.
+    """
+
+    def __init__(
+        self, *, relay: Callable[[], Sequence[ShardStatus]], recorded: Callable[[], int]
+    ) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._registry.register(_Parts(relay, recorded))
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class _Parts(Collector):
+    def __init__(
+        self, relay: Callable[[], Sequence[ShardStatus]], recorded: Callable[[], int]
+    ) -> None:
+        self._relay = relay
+        self._recorded = recorded
+
+    def collect(self) -> Iterable[Metric]:
+        recorded = CounterMetricFamily("pricewire_prices_recorded", "Prices recorded here.")
+        recorded.add_metric([], self._recorded())
+        yield recorded
+        yield from _relay_metrics(self._relay())
+
+
+def _relay_metrics(statuses: Sequence[ShardStatus]) -> Iterator[Metric]:
+    published = CounterMetricFamily(
+        "pricewire_events_published", "Events that the broker confirmed.", labels=["shard"]
+    )
+    found = CounterMetricFamily(
+        "pricewire_events_found_on_topic",
+        "Events found on the topic after a crash or a rebuild, marked, not sent again.",
+        labels=["shard"],
+    )
+    rebuilds = CounterMetricFamily(
+        "pricewire_producer_rebuilds", "Producers given up after trouble.", labels=["shard"]
+    )
+    stuck = GaugeMetricFamily(
+        "pricewire_shard_stuck", "1 while a shard's first event is stuck.", labels=["shard"]
+    )
+    attempts = GaugeMetricFamily(
+        "pricewire_shard_failed_attempts",
+        "Failed attempts of a shard's first event.",
+        labels=["shard"],
+    )
+    for status in statuses:
+        labels = [str(status.shard)]
+        published.add_metric(labels, status.published)
+        found.add_metric(labels, status.found_on_topic)
+        rebuilds.add_metric(labels, status.rebuilds)
+        stuck.add_metric(labels, float(status.stuck is not None))
+        attempts.add_metric(labels, status.attempts)
+    return iter((published, found, rebuilds, stuck, attempts))

@@ -1,0 +1,227 @@
+"""The door: the one way by which a price enters; `latest` and every feed to come call `record`.
+
+Theory of operation (docs/decisions/0002). Whoever arrives while a group is being written goes into
+the next group, which is one transaction {raw responses, prices, events with their symbols' next
+sequences, outbox}. A group that fails is tried again member by member, so that one bad record or
+one frozen process never fails strangers. A member's identity is its raw response's id, made before
+the transaction: where the outcome of a COMMIT is unknown, the second try finds what was recorded.
+
+Invariant: what `record` returned is committed; what it raised for may be recorded, never twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from pricewire.domain.event import MAX_VALUE_BYTES, Draft, RecordedPrice
+from pricewire.domain.quote import Fetched, Quote, RawResponse
+from pricewire.errors import (
+    RecordRefused,
+    ShuttingDown,
+    StoreBusy,
+    StoreError,
+    StoreUnavailable,
+)
+
+MAX_GROUP = 256
+MAX_WAITING = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one caller wants recorded: a raw response and the drafts made from it."""
+
+    raw: RawResponse
+    drafts: tuple[Draft, ...]
+
+
+class RecordingStore(Protocol):
+    async def record(
+        self, group: Sequence[Entry], *, again: bool = False
+    ) -> list[list[RecordedPrice]]:
+        """Record `group` in one transaction, each symbol in the group's order.
+
+        With `again`, entries whose raw response is there already are found, not recorded, and
+        locks are waited for only briefly.
+
+        Raises:
+            StoreError: nothing of the group is recorded; `StoreUnavailable`: that is not known.
+        """
+        ...
+
+
+class Encode(Protocol):
+    """Makes a record's value and its additional headers; `kafka.codec` has it."""
+
+    def __call__(
+        self, quote: Quote, *, provider: str, raw_response_id: UUID
+    ) -> tuple[bytes, tuple[tuple[str, str], ...]]: ...
+
+
+@dataclass(slots=True)
+class _Member:
+    entry: Entry
+    result: asyncio.Future[list[RecordedPrice]]
+
+    def settle(self, prices: list[RecordedPrice]) -> None:
+        if not self.result.done():
+            self.result.set_result(prices)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.result.done():
+            self.result.set_exception(error)
+
+
+class Door:
+    """Records prices in groups. `run` does the writing and must be running for `record` to return.
+
+    Args:
+        shard_of: partition of the topic for a symbol.
+        committed: called after each commit, on the event loop, with the shards that have news.
+    """
+
+    def __init__(
+        self,
+        store: RecordingStore,
+        *,
+        encode: Encode,
+        shard_of: Callable[[str], int],
+        clock: Callable[[], datetime],
+        committed: Callable[[set[int]], None],
+    ) -> None:
+        self._store = store
+        self._encode = encode
+        self._shard_of = shard_of
+        self._clock = clock
+        self._committed = committed
+        self._waiting: deque[_Member] = deque()
+        self._news = asyncio.Event()
+        self._closed = False
+        self.latest: dict[str, RecordedPrice] = {}
+        """The price that was recorded last here, by symbol; read by whoever wants no database."""
+        self.recorded = 0
+        """How many prices were recorded here since the start."""
+
+    async def record(self, fetched: Fetched) -> list[RecordedPrice]:
+        """Record every quote of `fetched`; return them in order once they are committed.
+
+        Raises:
+            RecordRefused: this can never be stored.
+            StoreError: the database is away or busy, or too many wait already.
+            ShuttingDown: the door is closed.
+        """
+        if self._closed:
+            raise ShuttingDown
+        if len(self._waiting) >= MAX_WAITING:
+            raise StoreBusy(f"{MAX_WAITING} prices wait to be recorded already")
+        entry = self._entry(fetched)
+        member = _Member(entry, asyncio.get_running_loop().create_future())
+        self._waiting.append(member)
+        self._news.set()
+        return await member.result
+
+    def _entry(self, fetched: Fetched) -> Entry:
+        now = self._clock()
+        drafts = tuple(
+            self._draft(fetched.raw, position, quote, now)
+            for position, quote in enumerate(fetched.quotes)
+        )
+        return Entry(fetched.raw, drafts)
+
+    def _draft(self, raw: RawResponse, position: int, quote: Quote, now: datetime) -> Draft:
+        value, headers = self._encode(quote, provider=raw.provider, raw_response_id=raw.id)
+        if len(value) > MAX_VALUE_BYTES:
+            raise RecordRefused(f"the event of {quote.symbol} has {len(value)} bytes")
+        return Draft(
+            quote=quote,
+            raw_response_id=raw.id,
+            position=position,
+            provider=raw.provider,
+            shard=self._shard_of(quote.symbol),
+            value=value,
+            headers=headers,
+            fetched_at=raw.fetched_at,
+            recorded_at=now,
+        )
+
+    async def run(self) -> None:
+        """Write groups until `close`; an error that is none of the store's ends it loudly."""
+        group: list[_Member] = []
+        try:
+            while group := await self._next_group():
+                await self._write(group)
+        finally:
+            self._closed = True
+            self._turn_away(group)
+
+    def close(self) -> None:
+        """Let nobody in any more; `run` returns once those inside are written."""
+        self._closed = True
+        self._news.set()
+
+    async def _next_group(self) -> list[_Member]:
+        """Return those who wait, once somebody does; nobody once the door is closed."""
+        while not self._waiting and not self._closed:
+            self._news.clear()
+            await self._news.wait()
+        size = min(len(self._waiting), MAX_GROUP)
+        return [self._waiting.popleft() for _ in range(size)]
+
+    def _turn_away(self, group: list[_Member]) -> None:
+        """Let nobody wait for a door that does not write any more."""
+        for member in (*group, *self._waiting):
+            member.fail(ShuttingDown())
+        self._waiting.clear()
+
+    async def _write(self, group: list[_Member]) -> None:
+        try:
+            results = await self._store.record([member.entry for member in group])
+        except StoreError:
+            await self._write_each(group)
+            return
+        for member, prices in zip(group, results, strict=True):
+            self._settle(member, prices)
+        self._tell(results)
+
+    async def _write_each(self, group: list[_Member]) -> None:
+        """Try each member alone.
+
+        Once the database is away, it is away for the rest; once a symbol's lock was not to be had,
+        nobody else waits for it.
+        """
+        away: StoreError | None = None
+        busy: dict[str, StoreError] = {}
+        for member in group:
+            names = {draft.quote.symbol for draft in member.entry.drafts}
+            known = away or next((busy[name] for name in names if name in busy), None)
+            error = known or await self._write_alone(member)
+            if error is not None:
+                member.fail(error)
+            if isinstance(error, StoreUnavailable):
+                away = error
+            elif isinstance(error, StoreBusy):
+                busy |= dict.fromkeys(names, error)
+
+    async def _write_alone(self, member: _Member) -> StoreError | None:
+        try:
+            [prices] = await self._store.record([member.entry], again=True)
+        except StoreError as error:
+            return error
+        self._settle(member, prices)
+        self._tell([prices])
+        return None
+
+    def _settle(self, member: _Member, prices: list[RecordedPrice]) -> None:
+        for price in prices:
+            self.latest[price.event_id.symbol] = price
+        self.recorded += len(prices)
+        member.settle(prices)
+
+    def _tell(self, results: Sequence[Sequence[RecordedPrice]]) -> None:
+        self._committed({price.draft.shard for prices in results for price in prices})

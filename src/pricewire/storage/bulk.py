@@ -1,0 +1,113 @@
+"""Many rows in one statement; the hot writes of this room go through it.
+
+Rows are turned into columns once, each column's values converted at one go, and handed to the
+driver as they are: SQLAlchemy's way of one dictionary a row costs more than the databases do
+(docs/decisions/0009). PostgreSQL takes the columns as arrays, since it answers each execution for
+itself. Invariant: values get the very conversions that the columns' types have elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from itertools import count
+from typing import Any
+
+from sqlalchemy import Column, Connection, Dialect, Table
+
+Row = Mapping[str, Any]
+
+
+def insert_rows(connection: Connection, *batches: tuple[Table, Sequence[Row]]) -> None:
+    """Insert into each table its rows, all with the same columns, in their order.
+
+    For PostgreSQL it is one statement, and so one round trip, for all tables.
+    """
+    shapes = tuple((table, tuple(rows[0])) for table, rows in batches)
+    columns = [
+        [_values(connection, table.c[name], [row[name] for row in rows]) for name in names]
+        for (table, names), (_, rows) in zip(shapes, batches, strict=True)
+    ]
+    if _takes_arrays(connection):
+        arrays = tuple(values for each in columns for values in each)
+        connection.exec_driver_sql(_insert_arrays(shapes, connection.dialect), arrays)
+        return
+    for (table, names), each in zip(shapes, columns, strict=True):
+        connection.exec_driver_sql(_insert_row(table, names), list(zip(*each, strict=True)))
+
+
+def update_by_key(
+    connection: Connection, key: Column[Any], value: Column[Any], new: Mapping[Any, Any]
+) -> None:
+    """Set `value` where `key` is, for each pair in `new`."""
+    keys, values = _values(connection, key, list(new)), _values(connection, value, new.values())
+    table = key.table.name
+    if _takes_arrays(connection):
+        arrays = f"$1::{_array(key, connection.dialect)}, $2::{_array(value, connection.dialect)}"
+        sql = (
+            f"UPDATE {table} SET {value.name} = n.v FROM unnest({arrays}) AS n(k, v) "  # noqa: S608
+            f"WHERE {table}.{key.name} = n.k"
+        )
+        connection.exec_driver_sql(sql, (keys, values))
+    else:
+        sql = f"UPDATE {table} SET {value.name} = ? WHERE {key.name} = ?"  # noqa: S608
+        connection.exec_driver_sql(sql, list(zip(values, keys, strict=True)))
+
+
+def delete_by_key(connection: Connection, key: Column[Any], which: Sequence[Any]) -> None:
+    """Delete the rows whose `key` is in `which`."""
+    keys = _values(connection, key, which)
+    sql = f"DELETE FROM {key.table.name} WHERE {key.name} = "  # noqa: S608
+    if _takes_arrays(connection):
+        array = _array(key, connection.dialect)
+        connection.exec_driver_sql(f"{sql} ANY($1::{array})", (keys,))
+    else:
+        connection.exec_driver_sql(f"{sql} ?", [(one,) for one in keys])
+
+
+def _takes_arrays(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+def _values(connection: Connection, column: Column[Any], values: Any) -> list[Any]:
+    convert = _conversion(column, connection.dialect)
+    return list(values) if convert is None else [convert(value) for value in values]
+
+
+@cache
+def _conversion(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    return column.type.dialect_impl(dialect).bind_processor(dialect)
+
+
+@cache
+def _insert_row(table: Table, names: tuple[str, ...]) -> str:
+    places = ", ".join("?" for _ in names)
+    return f"INSERT INTO {table.name} ({_listed(names)}) VALUES ({places})"  # noqa: S608
+
+
+@cache
+def _insert_arrays(shapes: tuple[tuple[Table, tuple[str, ...]], ...], dialect: Dialect) -> str:
+    """Return one statement for all tables: the last insert, the others as WITH before it."""
+    numbers = count(1)
+    inserts = []
+    for table, names in shapes:
+        arrays = ", ".join(f"${next(numbers)}::{_array(table.c[name], dialect)}" for name in names)
+        columns = _listed(names)
+        # Ordered in so many words: ids that are drawn here must rise in the rows' order.
+        inserts.append(
+            f"INSERT INTO {table.name} ({columns}) SELECT {columns} "  # noqa: S608
+            f"FROM unnest({arrays}) WITH ORDINALITY AS r({columns}, n) ORDER BY n"
+        )
+    *before, last = inserts
+    named = ", ".join(f"i{number} AS ({insert})" for number, insert in enumerate(before))
+    return f"WITH {named} {last}" if named else last
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+@cache
+def _array(column: Column[Any], dialect: Dialect) -> str:
+    """Return the array type of a column, without its collation, which no array has."""
+    return column.type.compile(dialect=dialect).partition(" COLLATE")[0] + "[]"

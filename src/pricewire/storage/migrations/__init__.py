@@ -1,0 +1,1 @@
+"""Alembic migrations, run by `pricewire.storage.migrate`; each is frozen once it has landed."""

@@ -1,0 +1,200 @@
+"""What the relay reads and marks: one shard's outbox rows, publications, position, generation.
+
+`services.relay` calls it through the ports `Shards` and `ShardStore`. Invariant: everything goes
+over the very session that holds the shard's lock, so that who lost the lock can mark nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import (
+    Connection,
+    Integer,
+    bindparam,
+    case,
+    literal,
+    select,
+    tuple_,
+    update,
+)
+
+from pricewire.domain.event import EventId, Publication, Source, WaitingEvent
+from pricewire.services.publishing import Known, Position, ShardState
+from pricewire.storage.bulk import delete_by_key, insert_rows
+from pricewire.storage.database import Database, Rank, Session
+from pricewire.storage.tables import events, outbox, publications, shards, store
+
+LOOKUP_CHUNK = 300
+
+_decode_headers = msgspec.json.Decoder(tuple[tuple[str, str], ...]).decode
+
+_WAITING = (
+    select(
+        outbox.c.id,
+        outbox.c.symbol,
+        outbox.c.sequence,
+        events.c.type,
+        events.c.raw_response_id,
+        events.c.recorded_at,
+        events.c.value,
+        events.c.headers,
+    )
+    .join_from(
+        outbox,
+        events,
+        (events.c.symbol == outbox.c.symbol) & (events.c.sequence == outbox.c.sequence),
+    )
+    .where(outbox.c.shard == bindparam("shard"))
+    .order_by(outbox.c.id)
+    .limit(bindparam("limit", type_=Integer))
+)
+_LOOKUP = (
+    select(events.c.symbol, events.c.sequence, events.c.raw_response_id, outbox.c.id)
+    .outerjoin_from(
+        events,
+        outbox,
+        (events.c.symbol == outbox.c.symbol) & (events.c.sequence == outbox.c.sequence),
+    )
+    .where(tuple_(events.c.symbol, events.c.sequence).in_(bindparam("ids", expanding=True)))
+)
+_UPDATE_SHARD = update(shards).where(shards.c.shard == bindparam("which"))
+_KEEP_POSITION = _UPDATE_SHARD.values(
+    topic_id=bindparam("topic_id"), next_offset=bindparam("next_offset")
+)
+_TELL_BLOCKED = _UPDATE_SHARD.values(
+    blocked_since=bindparam("blocked_since"), last_error=bindparam("last_error")
+)
+
+
+class SqlShards:
+    """Fulfils `Shards`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def hold(self, shard: int) -> AsyncIterator[SqlShardStore | None]:
+        async with self._database.shard_session(shard) as session:
+            if session is None:
+                yield None
+                return
+            make_row = self._database.insert(shards).on_conflict_do_nothing()
+            await session.write(
+                Rank.RELAY, lambda connection: connection.execute(make_row, {"shard": shard})
+            )
+            yield SqlShardStore(session, shard)
+
+
+class SqlShardStore:
+    """Fulfils `ShardStore` over the session that holds the shard's lock."""
+
+    def __init__(self, session: Session, shard: int) -> None:
+        self._session = session
+        self._shard = shard
+
+    async def source(self) -> Source:
+        return await self._session.read(read_source)
+
+    async def state(self) -> ShardState:
+        statement = select(shards).where(shards.c.shard == self._shard)
+        row = await self._session.read(lambda connection: connection.execute(statement).one())
+        position = None if row.topic_id is None else Position(row.topic_id, row.next_offset)
+        return ShardState(position, row.blocked_since)
+
+    async def waiting(self, limit: int) -> list[WaitingEvent]:
+        which = {"shard": self._shard, "limit": limit}
+        rows = await self._session.read(
+            lambda connection: connection.execute(_WAITING, which).all()
+        )
+        return [
+            WaitingEvent(
+                row[0], EventId(row[1], row[2]), row[3], row[4], row[5], row[6], _headers(row[7])
+            )
+            for row in rows
+        ]
+
+    async def lookup(self, ids: Sequence[EventId]) -> dict[EventId, Known]:
+        return await self._session.read(lambda connection: _lookup(connection, ids))
+
+    async def mark(self, published: Mapping[int, Publication], position: Position | None) -> None:
+        await self._session.write(
+            Rank.RELAY, lambda connection: _mark(connection, self._shard, published, position)
+        )
+
+    async def start_generation(self, above: int) -> Source:
+        return await self._session.write(
+            Rank.RELAY, lambda connection: raise_generation(connection, above)
+        )
+
+    async def tell_blocked(self, since: datetime | None, error: str | None) -> None:
+        values = {"which": self._shard, "blocked_since": since, "last_error": error}
+        await self._session.write(
+            Rank.RELAY, lambda connection: connection.execute(_TELL_BLOCKED, values)
+        )
+
+
+def _lookup(connection: Connection, ids: Sequence[EventId]) -> dict[EventId, Known]:
+    known: dict[EventId, Known] = {}
+    for chunk in _chunks(ids):
+        pairs = [(event_id.symbol, event_id.sequence) for event_id in chunk]
+        rows = connection.execute(_LOOKUP, {"ids": pairs})
+        known |= {EventId(row[0], row[1]): Known(row[2], row[3]) for row in rows}
+    return known
+
+
+def _mark(
+    connection: Connection,
+    shard: int,
+    published: Mapping[int, Publication],
+    position: Position | None,
+) -> None:
+    if published:
+        rows = [_publication_row(publication) for publication in published.values()]
+        insert_rows(connection, (publications, rows))
+        delete_by_key(connection, outbox.c.id, list(published))
+    if position is not None:
+        keep = {
+            "which": shard,
+            "topic_id": position.topic_id,
+            "next_offset": position.next_offset,
+        }
+        connection.execute(_KEEP_POSITION, keep)
+
+
+def read_source(connection: Connection) -> Source:
+    """Return the store's identity as it is now."""
+    row = connection.execute(select(store.c.store_id, store.c.generation)).one()
+    return Source(row.store_id, row.generation)
+
+
+def raise_generation(connection: Connection, above: int) -> Source:
+    """Raise the store's generation above its own and `above`; return the new source."""
+    floor = literal(above)
+    highest = case((store.c.generation > floor, store.c.generation), else_=floor)
+    statement = update(store).values(generation=highest + 1)
+    row = connection.execute(statement.returning(store.c.store_id, store.c.generation)).one()
+    return Source(row.store_id, row.generation)
+
+
+def _headers(stored: str) -> tuple[tuple[str, str], ...]:
+    return _decode_headers(stored) if stored else ()
+
+
+def _publication_row(publication: Publication) -> dict[str, object]:
+    return {
+        "symbol": publication.event_id.symbol,
+        "sequence": publication.event_id.sequence,
+        "generation": publication.generation,
+        "topic": publication.topic,
+        "partition": publication.partition,
+        "offset": publication.offset,
+        "published_at": publication.published_at,
+    }
+
+
+def _chunks(ids: Sequence[EventId]) -> Iterable[Sequence[EventId]]:
+    return (ids[start : start + LOOKUP_CHUNK] for start in range(0, len(ids), LOOKUP_CHUNK))

@@ -1,0 +1,136 @@
+"""Reads for the API: receipts, raw responses, the outbox's depth, the store's identity.
+
+Invariant: reads take no locks and never wait for the writing connection.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, Table, func, select, update
+
+from pricewire.domain.event import EventId, EventState, Publication, Receipt, Source
+from pricewire.domain.quote import RawResponse
+from pricewire.errors import StartupError
+from pricewire.services.receipts import StoredReceipt
+from pricewire.storage.database import Database, Rank
+from pricewire.storage.outbox import raise_generation, read_source
+from pricewire.storage.tables import events, outbox, publications, raw_responses, shards, store
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxDepth:
+    """How many events wait, and since when the oldest does."""
+
+    waiting: int
+    oldest: datetime | None
+
+
+class SqlReads:
+    """Fulfils `services.receipts.ReceiptStore` and answers the health checks."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def receipt(self, event_id: EventId) -> StoredReceipt | None:
+        statement = (
+            select(events, publications, shards.c.blocked_since, shards.c.last_error)
+            .outerjoin_from(events, publications, _same(events, publications))
+            .outerjoin(outbox, _same(events, outbox))
+            .outerjoin(shards, shards.c.shard == outbox.c.shard)
+            .where(events.c.symbol == event_id.symbol, events.c.sequence == event_id.sequence)
+        )
+        found = await self._database.read(
+            lambda connection: connection.execute(statement).mappings().first()
+        )
+        if found is None:
+            return None
+        publication = None
+        if found[publications.c.topic] is not None:
+            publication = Publication(
+                event_id,
+                found[publications.c.generation],
+                found[publications.c.topic],
+                found[publications.c.partition],
+                found[publications.c.offset],
+                found[publications.c.published_at],
+            )
+        receipt = Receipt(
+            event_id=event_id,
+            type=found[events.c.type],
+            raw_response_id=found[events.c.raw_response_id],
+            recorded_at=found[events.c.recorded_at],
+            state=EventState.PUBLISHED if publication else EventState.QUEUED,
+            last_error=None if publication else found[shards.c.last_error],
+            publication=publication,
+        )
+        return StoredReceipt(receipt, found[shards.c.blocked_since])
+
+    async def raw_response(self, raw_response_id: UUID) -> RawResponse | None:
+        statement = select(raw_responses).where(raw_responses.c.id == raw_response_id)
+        row = await self._database.read(lambda connection: connection.execute(statement).first())
+        if row is None:
+            return None
+        return RawResponse(
+            id=row.id,
+            provider=row.provider,
+            url=row.url,
+            status=row.status,
+            headers=tuple(json.loads(row.headers).items()),
+            body=row.body,
+            fetched_at=row.fetched_at,
+        )
+
+    async def outbox_depth(self) -> OutboxDepth:
+        return await self._database.read(_outbox_depth)
+
+    async def source(self) -> Source:
+        return await self._database.read(read_source)
+
+    async def fork(self) -> Source:
+        """Start a new generation by hand, before a copy of a database is used (protocol 2.6)."""
+        return await self._database.write(
+            Rank.OTHER, lambda connection: raise_generation(connection, 0)
+        )
+
+    async def adopt_partitions(self, partitions: int) -> None:
+        """Note for how many partitions events are recorded.
+
+        Raises:
+            StartupError: events for another number still wait; their shards would have no owner.
+        """
+        await self._database.write(
+            Rank.OTHER, lambda connection: _adopt_partitions(connection, partitions)
+        )
+
+
+def _outbox_depth(connection: Connection) -> OutboxDepth:
+    first = select(func.min(outbox.c.id)).scalar_subquery()
+    oldest = (
+        select(events.c.recorded_at)
+        .join_from(events, outbox, _same(events, outbox))
+        .where(outbox.c.id == first)
+    )
+    waiting = connection.scalar(select(func.count()).select_from(outbox))
+    return OutboxDepth(waiting or 0, connection.scalar(oldest))
+
+
+def _adopt_partitions(connection: Connection, partitions: int) -> None:
+    before = connection.scalar(select(store.c.partitions))
+    if before == partitions:
+        return
+    waiting = connection.scalar(select(func.count()).select_from(outbox))
+    if before is not None and waiting:
+        raise StartupError(
+            f"{waiting} events wait to be published to {before} partitions, "
+            f"KAFKA_TOPIC_PARTITIONS says {partitions}: start with "
+            f"KAFKA_TOPIC_PARTITIONS={before} until they are published, then change it"
+        )
+    connection.execute(update(store).values(partitions=partitions))
+
+
+def _same(left: Table, right: Table) -> ColumnElement[bool]:
+    return (left.c.symbol == right.c.symbol) & (left.c.sequence == right.c.sequence)

@@ -1,0 +1,137 @@
+"""SQLite in threads of its own; fulfils `Database`.
+
+Invariants: one writing connection in one thread, which also makes the checkpoints, taken in turns
+by rank; every writing transaction is BEGIN IMMEDIATE with WAL and synchronous=FULL. A transaction
+is one hop to the thread: over an async driver each statement would be one, at four times the cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import QueuePool
+
+from pricewire.storage.database import Database, Rank, Session, T, Work, translated
+
+READERS = 3
+# Without recursive triggers REPLACE would delete rows of append-only tables unseen.
+_PRAGMAS = (
+    "PRAGMA busy_timeout=5000",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA recursive_triggers=ON",
+)
+
+
+class SqliteDatabase(Database):
+    is_sqlite = True
+    insert = staticmethod(sqlite.insert)
+
+    def __init__(self, url: str) -> None:
+        sqlite_path(url).parent.mkdir(parents=True, exist_ok=True)
+        self._writer = _engine(url, 1, "PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL")
+        self._readers = _engine(url, READERS, "PRAGMA query_only=ON")
+        self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._read_threads = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
+        self._turn = Turn()
+
+        @event.listens_for(self._writer, "begin")
+        def begin_immediate(connection: Any) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    async def read(self, work: Work[T]) -> T:
+        def in_thread() -> T:
+            with translated(), self._readers.connect() as connection:
+                return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._read_threads, in_thread)
+
+    async def write(self, rank: Rank, work: Work[T]) -> T:
+        def in_thread() -> T:
+            with translated(), self._writer.begin() as connection:
+                return work(connection)
+
+        async with self._turn.taken(rank):
+            return await asyncio.get_running_loop().run_in_executor(self._write_thread, in_thread)
+
+    @asynccontextmanager
+    async def shard_session(self, shard: int) -> AsyncIterator[Session | None]:  # noqa: ARG002
+        """Give the database itself: its one process has every shard (`ownership`)."""
+        yield self
+
+    async def aclose(self) -> None:
+        self._write_thread.shutdown()
+        self._read_threads.shutdown()
+        self._readers.dispose()
+        self._writer.dispose()
+
+
+class Turn:
+    """A lock whose waiters are served by rank, and within a rank in order of arrival."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._order = itertools.count()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+
+    @asynccontextmanager
+    async def taken(self, rank: Rank) -> AsyncIterator[None]:
+        if self._taken:
+            await self._wait(rank)
+        self._taken = True
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _wait(self, rank: Rank) -> None:
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (rank, next(self._order), place))
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            _, _, place = heapq.heappop(self._waiting)
+            if not place.done():
+                place.set_result(None)
+                return
+        self._taken = False
+
+
+def sqlite_path(url: str) -> Path:
+    """Return the file that a SQLite URL names."""
+    return Path(make_url(url).database or "")
+
+
+def _engine(url: str, connections: int, *pragmas: str) -> Engine:
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=3,
+        connect_args={"check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        # The driver would otherwise begin transactions by itself, and deferred ones.
+        connection.isolation_level = None
+        for pragma in (*_PRAGMAS, *pragmas):
+            connection.execute(pragma)
+
+    return engine

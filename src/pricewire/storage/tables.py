@@ -1,0 +1,142 @@
+"""The tables. The other modules of this room use them; migrations must lead to exactly these.
+
+`raw_responses`, `prices`, `events` and `publications` are append-only: triggers made by the first
+migration refuse every update and delete. `outbox` rows are deleted once published; `symbols`,
+`shards` and `store` hold the few values that change.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
+
+from pricewire.storage.types import ExactDecimal, UtcDateTime
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# PostgreSQL's "C" and SQLite's BINARY both order by bytes: locks are taken in this one order.
+SYMBOL = String(32).with_variant(String(32, collation="C"), "postgresql")
+# SQLite numbers only an INTEGER PRIMARY KEY by itself.
+BIG_ID = BigInteger().with_variant(Integer, "sqlite")
+
+store = Table(
+    "store",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("store_id", Uuid, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("partitions", Integer),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+symbols = Table(
+    "symbols",
+    metadata,
+    Column("symbol", SYMBOL, primary_key=True),
+    Column("last_sequence", BigInteger, nullable=False),
+)
+
+raw_responses = Table(
+    "raw_responses",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("headers", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("fetched_at", UtcDateTime, nullable=False),
+)
+
+prices = Table(
+    "prices",
+    metadata,
+    Column("symbol", SYMBOL, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("raw_response_id", Uuid, ForeignKey("raw_responses.id"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("price", ExactDecimal, nullable=False),
+    Column("timestamp", UtcDateTime, nullable=False),
+    Column("precision", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("currency", Text),
+    Column("fetched_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("symbol", "sequence"),
+    UniqueConstraint("raw_response_id", "symbol", "position"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("symbol", SYMBOL, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("raw_response_id", Uuid, nullable=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("headers", Text, nullable=False),
+    PrimaryKeyConstraint("symbol", "sequence"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BIG_ID, primary_key=True),
+    Column("shard", Integer, nullable=False),
+    Column("symbol", SYMBOL, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    UniqueConstraint("symbol", "sequence"),
+    Index(None, "shard", "id"),
+    # Without it the id of a deleted last row would be given again.
+    sqlite_autoincrement=True,
+)
+
+publications = Table(
+    "publications",
+    metadata,
+    Column("symbol", SYMBOL, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger),
+    Column("published_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("symbol", "sequence"),
+)
+
+shards = Table(
+    "shards",
+    metadata,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("topic_id", Text),
+    Column("next_offset", BigInteger),
+    Column("blocked_since", UtcDateTime),
+    Column("last_error", Text),
+)
+
+APPEND_ONLY = (raw_responses, prices, events, publications)

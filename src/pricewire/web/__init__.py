@@ -1,0 +1,1 @@
+"""HTTP: routes, what they answer, how errors look."""

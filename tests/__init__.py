@@ -1,0 +1,1 @@
+"""The tests; `tests.kafka_tools` and `tests.postgres_tools` start the real servers."""

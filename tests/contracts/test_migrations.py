@@ -1,0 +1,145 @@
+"""The way to the newest tables: from anywhere, by many at once, to exactly what the code uses."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Table, inspect, select, text
+
+from pricewire.errors import StartupError, StoreError
+from pricewire.storage.database import Database
+from pricewire.storage.migrate import HEAD, current_revision, migrate
+from pricewire.storage.outbox import SqlShards
+from pricewire.storage.recording import SqlRecordingStore
+from pricewire.storage.tables import APPEND_ONLY, events, metadata, store
+from tests.builders import (
+    count,
+    execute,
+    fetch_all,
+    make_entry,
+    make_publication,
+    on_postgres,
+    opened,
+)
+
+
+async def test_an_empty_database_becomes_the_newest(database_url: str) -> None:
+    async with opened(database_url) as database:
+        assert await database.read(current_revision) is None
+        await migrate(database)
+        assert await database.read(current_revision) == HEAD
+
+
+async def test_migrating_again_keeps_everything(database: Database, database_url: str) -> None:
+    before = await fetch_all(database, select(store))
+    await SqlRecordingStore(database).record([make_entry("AAPL")])
+    async with opened(database_url) as next_start:
+        await migrate(next_start)
+        assert await fetch_all(next_start, select(store)) == before
+        assert [await count(next_start, table) for table in APPEND_ONLY] == [1, 1, 1, 0]
+
+
+@on_postgres
+async def test_processes_that_start_at_once_migrate_once(database_url: str) -> None:
+    async with (
+        opened(database_url) as one,
+        opened(database_url) as two,
+        opened(database_url) as three,
+        opened(database_url) as four,
+    ):
+        await asyncio.gather(*(migrate(process) for process in (one, two, three, four)))
+        assert await one.read(current_revision) == HEAD
+        assert await count(one, store) == 1
+
+
+async def test_a_newer_database_is_refused_and_not_touched(database: Database) -> None:
+    await execute(database, text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StartupError, match="9999"):
+        await migrate(database)
+    assert await database.read(current_revision) == "9999"
+
+
+async def test_the_migrated_tables_are_those_that_the_code_uses(database: Database) -> None:
+    assert await database.read(differences) == []
+
+
+def differences(connection: Connection) -> list[Any]:
+    context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+    return list(compare_metadata(context, metadata))
+
+
+async def test_constraints_are_called_as_the_code_says(database: Database) -> None:
+    def check_names(connection: Connection) -> set[str | None]:
+        found = inspect(connection).get_check_constraints("store")
+        return {check["name"] for check in found}
+
+    assert await database.read(check_names) == {"ck_store_one_row"}
+
+
+async def test_what_autogenerate_does_not_compare_is_as_the_code_says(database: Database) -> None:
+    if database.is_sqlite:
+        [[made_by]] = await fetch_all(
+            database, text("SELECT sql FROM sqlite_master WHERE name = 'outbox'")
+        )
+        assert "AUTOINCREMENT" in made_by
+    else:
+        collations = text(
+            "SELECT DISTINCT table_name, collation_name FROM information_schema.columns"
+            " WHERE column_name = 'symbol' AND table_schema = 'public'"
+        )
+        found = {tuple(row) for row in await fetch_all(database, collations)}
+        tables = [table for table in metadata.tables.values() if "symbol" in table.c]
+        assert found == {(table.name, "C") for table in tables}
+
+
+async def fill(database: Database) -> None:
+    """Put a row into every table that is append-only."""
+    await SqlRecordingStore(database).record([make_entry("AAPL")])
+    async with SqlShards(database).hold(0) as shard:
+        assert shard is not None
+        [event] = await shard.waiting(1)
+        await shard.mark({event.outbox_id: make_publication(event.event_id)}, None)
+
+
+@pytest.mark.parametrize("table", APPEND_ONLY, ids=str)
+async def test_the_database_itself_refuses_to_change_what_was_written(
+    database: Database, table: Table
+) -> None:
+    await fill(database)
+    before = await fetch_all(database, select(table))
+    column = next(iter(table.c)).name
+    changes = [f"UPDATE {table.name} SET {column} = {column}", f"DELETE FROM {table.name}"]
+    if not database.is_sqlite:
+        changes.append(f"TRUNCATE {table.name} CASCADE")
+    for change in changes:
+        with pytest.raises(StoreError, match="append-only"):
+            await execute(database, text(change))
+    assert await fetch_all(database, select(table)) == before
+
+
+async def test_a_row_that_was_written_cannot_be_replaced(database: Database) -> None:
+    await fill(database)
+    before = await fetch_all(database, select(events))
+    columns = ", ".join("'changed'" if one.name == "type" else one.name for one in events.c)
+    copy = f"INTO events SELECT {columns} FROM events"
+    replace = (
+        f"REPLACE {copy}"
+        if database.is_sqlite
+        else f"INSERT {copy} ON CONFLICT (symbol, sequence) DO UPDATE SET type = 'changed'"
+    )
+    with pytest.raises(StoreError):
+        await execute(database, text(replace))
+    assert await fetch_all(database, select(events)) == before
+
+
+async def test_a_new_store_has_one_identity_and_starts_at_generation_one(
+    database: Database,
+) -> None:
+    [row] = await fetch_all(database, select(store))
+    assert row.store_id.version == 7
+    assert row.generation == 1
+    assert row.partitions is None
