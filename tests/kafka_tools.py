@@ -35,8 +35,10 @@ class KafkaTools:
     def create_topic(
         self, name: str, partitions: int = 6, config: dict[str, str] | None = None
     ) -> str:
+        """Make a topic that keeps all: records dated long ago would else vanish at some point."""
         admin = AdminClient(self._client())
-        new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config or {})
+        kept = {"retention.ms": "-1"} | (config or {})
+        new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=kept)
         admin.create_topics([new], operation_timeout=10)[name].result(10)
         return name
 

@@ -58,7 +58,7 @@ def make_topic(request: pytest.FixtureRequest, name: str) -> Iterator[MakeTopic]
             "partitions": PARTITIONS,
             "replication_factor": 1,
             "min_insync_replicas": 1,
-            # The records here are dated 2024: any retention would delete them now and then.
+            # The records here are dated 2024 (see `KafkaTools.create_topic`).
             "retention_hours": -1,
         }
         made.append(KafkaTopic(connection, TopicPlan(name, **given | plan)))
