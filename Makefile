@@ -9,10 +9,10 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock'
 
-.PHONY: help install up test check lock bench clean
+.PHONY: help install up test test-faults check lock bench clean
 
 help: ## show this
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 install: $(STAMP) ## make .venv with the locked packages
 
@@ -25,6 +25,9 @@ up: install ## run everything in the foreground; Ctrl-C stops it cleanly
 
 test: install ## run all tests, against a real Kafka and a real PostgreSQL
 	@$(BIN)/python -m pytest
+
+test-faults: install ## break brokers, networks and processes on purpose; takes longer than `make test`
+	@$(BIN)/python -m pytest -m faults
 
 check: install ## lint, types, import rules, stale lock files
 	@$(BIN)/ruff format --check .
