@@ -9,7 +9,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock'
 
-.PHONY: help install up test test-faults check lock bench clean
+.PHONY: help install up test test-faults check lock contract bench bench-streams clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -36,14 +36,25 @@ check: install ## lint, types, import rules, stale lock files
 	@$(BIN)/lint-imports
 	@$(BIN)/python scripts/check_lock.py
 
-bench: install ## measure the main job; prints what it measured
+bench: install ## measure the main job, then averages beside their peers
 	@$(BIN)/python -m bench.main_job
+	@$(MAKE) -s bench-streams
+
+bench-streams: install ## measure averages beside their peers, and how late they are; ARGS=--help
+	@$(BIN)/python -m bench.streams $(ARGS)
+	@$(BIN)/python -m bench.streams_latency
+
+contract: install ## write the schemas and the AsyncAPI document of docs/contract anew
+	@$(BIN)/python scripts/contract.py
 
 lock: install ## compile the lock files anew
 	@$(COMPILE) pyproject.toml --all-extras --group dev -o requirements/all.txt
 	@$(COMPILE) pyproject.toml -c requirements/all.txt -o requirements/core.txt
 	@grep -E '^uv==' requirements/all.txt | sed 's/ .*//' > requirements/uv.in
 	@$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	@for peer in quixstreams aiokafka; do $(COMPILE) bench/peers/$$peer.in -o bench/peers/$$peer.txt; done
+	@grep -E '^hatchling==' requirements/all.txt | sed 's/ .*//' > requirements/build.in
+	@$(COMPILE) requirements/build.in -c requirements/all.txt -o requirements/build.txt
 
 clean: ## remove what was installed and built here
 	@rm -rf $(VENV) .kafka .mypy_cache .ruff_cache .pytest_cache

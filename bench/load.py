@@ -20,16 +20,21 @@ async def one(port: int, symbols: list[str], end: float, taken: list[float]) -> 
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     wrong = turn = 0
     while (began := time.perf_counter()) < end:
-        path = f"/v1/prices/latest?symbol={symbols[turn % len(symbols)]}"
+        wrong += not await ask(reader, writer, symbols[turn % len(symbols)])
         turn += 1
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-        await reader.readexactly(length)
         taken.append(time.perf_counter() - began)
-        wrong += not head.startswith(b"HTTP/1.1 200")
     writer.close()
     return wrong
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, symbol: str) -> bool:
+    """Ask for a price; return whether the answer, read to its end, was 200."""
+    path = f"/v1/prices/latest?symbol={symbol}"
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+    await reader.readexactly(length)
+    return head.startswith(b"HTTP/1.1 200")
 
 
 async def main(port: int, connections: int, seconds: float, symbols: list[str]) -> None:

@@ -102,6 +102,7 @@ class FakeDatabase:
         self.owner: object | None = None
         self.failing: set[str] = set()
         """Names of operations that fail once; `mark?` does its work and then fails."""
+        self.rows_read = 0
         self._sequences: Counter[str] = Counter()
         self._last_id = 0
 
@@ -179,7 +180,17 @@ class FakeShardStore:
 
     async def waiting(self, limit: int) -> list[WaitingEvent]:
         database = await self._round_trip("waiting")
-        found = [database.outbox[outbox_id] for outbox_id in sorted(database.outbox)][:limit]
+        return await self._read(database, 0, limit)
+
+    async def waiting_behind(self, outbox_id: int, limit: int) -> tuple[int, list[WaitingEvent]]:
+        database = await self._round_trip("waiting")
+        before = sum(one <= outbox_id for one in database.outbox)
+        return before, await self._read(database, outbox_id, limit)
+
+    async def _read(self, database: FakeDatabase, above: int, limit: int) -> list[WaitingEvent]:
+        ids = sorted(one for one in database.outbox if one > above)[:limit]
+        found = [database.outbox[one] for one in ids]
+        database.rows_read += len(found)
         await asyncio.sleep(database.LATENCY)
         return found
 
@@ -227,6 +238,7 @@ class FakeTopic:
         self.records: list[TailRecord] = []
         self.low = 0
         self.away = False
+        self.complaints: dict[int, str] = {}
         self.starts: list[int | None] = []
         """From where the partition was read, each time."""
 
@@ -244,6 +256,12 @@ class FakeTopic:
         if self.away:
             raise KafkaUnavailable("no Kafka broker answers")
         return self.id
+
+    def replaced(self, topic_id: str) -> bool:
+        return topic_id != self.id
+
+    def complaint(self, shard: int) -> str | None:
+        return self.complaints.get(shard)
 
     async def tail(self, shard: int, start: int | None) -> AsyncGenerator[TailBatch, None]:
         assert shard == self.shard

@@ -34,13 +34,16 @@ class Service:
 
     Args:
         environment: settings; `API_PORT` and `PRICEWIRE_HOME` are given already.
+        program: what is run; takes the command.
     """
 
     home: Path
     environment: dict[str, str]
     command: str = "up"
+    program: tuple[str, ...] = (PRICEWIRE,)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    arguments: tuple[str, ...] = ()
 
     @property
     def log(self) -> str:
@@ -58,7 +61,7 @@ class Service:
         }
         with (self.home / f"{self.command}-{self.port}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [PRICEWIRE, self.command],
+                [*self.program, self.command, *self.arguments],
                 env=environment,
                 cwd=self.home,
                 stdout=log,
@@ -80,10 +83,13 @@ class Service:
         shards = self.json("/health/ready")["parts"]["relay"]["shards"]
         return all(shard["phase"] == "publishing" for shard in shards)
 
-    def get(self, path: str, timeout: float = 15) -> tuple[int, dict[str, str], bytes]:
+    def get(
+        self, path: str, timeout: float = 15, *, method: str = "GET", body: str | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
-            connection.request("GET", path)
+            sent = {"Content-Type": "application/json"} if body is not None else {}
+            connection.request(method, path, body, sent)
             answer = connection.getresponse()
             headers = {name.lower(): value for name, value in answer.getheaders()}
             return answer.status, headers, answer.read()

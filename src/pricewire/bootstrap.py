@@ -13,12 +13,23 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import murmur2
+from pydantic import SecretStr
 
+from pricewire.bootstrap_providers import Listed, listed, made
+from pricewire.bootstrap_streams import (
+    Processing,
+    averages_answers,
+    following_averages,
+    processing_answers,
+    running_averages,
+)
 from pricewire.domain.event import Publication, Source
 from pricewire.errors import StartupError
+from pricewire.kafka.check import OpenProducer
 from pricewire.kafka.client import Config, Connection
 from pricewire.kafka.codec import encode_price_event
 from pricewire.kafka.local import LocalKafka
@@ -28,11 +39,10 @@ from pricewire.kafka.topic import KafkaTopic, TopicPlan
 from pricewire.observe.health import Health
 from pricewire.observe.logs import configure_logs
 from pricewire.observe.metrics import Metrics
-from pricewire.providers.alpha_vantage import AlphaVantage
-from pricewire.providers.history import History
-from pricewire.services.fetching import Provider
+from pricewire.services.averages import Averages
 from pricewire.services.latest import LatestPrice
-from pricewire.services.publishing import OpenPublisher, Publisher, Report
+from pricewire.services.processing import ProcessorStatus
+from pricewire.services.publishing import Report
 from pricewire.services.receipts import Receipts
 from pricewire.services.recording import Door
 from pricewire.services.relay import Relay, RelayRules, ShardRelay
@@ -46,7 +56,7 @@ from pricewire.storage.reads import SqlReads
 from pricewire.storage.recording import SqlRecordingStore
 from pricewire.storage.sqlite import SqliteDatabase, sqlite_path
 
-__all__ = ["ALL_PARTS", "Connection", "LocalKafka", "Parts", "Services"]
+__all__ = ["ALL_PARTS", "Connection", "LocalKafka", "Parts", "Processing", "Services"]
 
 Say = Callable[[str], None]
 
@@ -60,11 +70,12 @@ def now() -> datetime:
 class Parts:
     """Which parts of the service a process runs."""
 
-    api: bool
-    relay: bool
+    api: bool = False
+    relay: bool = False
+    averages: bool = False
 
 
-ALL_PARTS = Parts(api=True, relay=True)
+ALL_PARTS = Parts(api=True, relay=True, averages=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,9 @@ class Services:
     """What the web and the CLI may use of a running service.
 
     Args:
+        averages: answers for them; None in a process without an API, as is
+        processing: lag and dead letters.
+        providers: all there are, configured or not.
         crashed: ends with the error of a background task that died; never ends otherwise.
     """
 
@@ -79,6 +93,9 @@ class Services:
     receipts: Receipts
     health: Health
     metrics: Metrics
+    averages: Averages | None
+    processing: Processing | None
+    providers: tuple[Listed, ...]
     source: Source
     topic: str
     crashed: asyncio.Future[None]
@@ -131,9 +148,16 @@ def kafka_ready(settings: Settings, say: Say) -> Iterator[Connection]:
 
 
 def named_kafka(settings: Settings) -> Connection:
-    """Return the connection that the settings name; nothing is started."""
+    """Return the connection that the settings name; nothing is started.
+
+    Raises:
+        StartupError: a key or certificate is missing or cannot be used.
+    """
     servers = settings.kafka_bootstrap_servers or f"localhost:{settings.local_kafka_port}"
-    return Connection(servers, _security(settings))
+    connection = Connection(servers, _security(settings))
+    if settings.kafka_security_protocol != "PLAINTEXT":
+        connection.check()
+    return connection
 
 
 @contextmanager
@@ -193,9 +217,12 @@ def _security(settings: Settings) -> Config:
         "ssl.key.password": settings.kafka_ssl_key_password,
     }
     for name, value in optional.items():
-        if value is not None:
-            secret = getattr(value, "get_secret_value", None)
-            config[name] = secret() if secret else str(value)
+        if isinstance(value, SecretStr):
+            config[name] = value.get_secret_value()
+        elif isinstance(value, Path):
+            config[name] = str(value.expanduser())
+        elif value is not None:
+            config[name] = value
     return config
 
 
@@ -215,7 +242,10 @@ async def running(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened_database(settings, parts))
         reads = SqlReads(database)
-        await reads.adopt_partitions(partitions)
+        if connection.in_memory:
+            await reads.adopt_partitions(partitions, "the in-memory cluster always has")
+        else:
+            await reads.adopt_partitions(partitions)
         receipts = Receipts(
             reads,
             attempt=timedelta(seconds=settings.kafka_producer_attempt_seconds),
@@ -230,6 +260,20 @@ async def running(
             shards = _shards(settings, connection, database, topic, receipts.published, partitions)
         relay = Relay(shards)
         stack.push_async_callback(_stop, _start(relay.run(), crashed), relay.stop)
+        processors: list[ProcessorStatus] = []
+        if parts.averages:
+            processor, task = await stack.enter_async_context(
+                running_averages(settings, connection, database, partitions)
+            )
+            _watch(task, crashed)
+            processors.append(processor.status)
+        averages = processing = None
+        if parts.api:
+            processing = processing_answers(settings, connection, database, partitions, now)
+            stack.callback(processing.close)
+            follower = following_averages(settings, connection, partitions)
+            stack.push_async_callback(asyncio.to_thread, follower.close)
+            averages = averages_answers(settings, database, follower, now)
         door = Door(
             SqlRecordingStore(database),
             encode=encode_price_event,
@@ -238,7 +282,7 @@ async def running(
             committed=relay.wake if parts.relay else lambda _: None,
         )
         stack.push_async_callback(_stop, _start(door.run(), crashed), door.close)
-        providers = _providers(settings)
+        providers = made(settings, now)
         for provider in providers.values():
             stack.push_async_callback(provider.aclose)
         yield Services(
@@ -248,9 +292,17 @@ async def running(
                 outbox=reads.outbox_depth,
                 kafka=topic.trouble,
                 relay=lambda: relay.statuses,
+                processors=lambda: processors,
                 clock=now,
             ),
-            metrics=Metrics(relay=lambda: relay.statuses, recorded=lambda: door.recorded),
+            metrics=Metrics(
+                relay=lambda: relay.statuses,
+                recorded=lambda: door.recorded,
+                processors=lambda: processors,
+            ),
+            averages=averages,
+            processing=processing,
+            providers=tuple(listed(settings)),
             source=await reads.source(),
             topic=settings.kafka_price_events_topic,
             crashed=crashed,
@@ -286,7 +338,11 @@ async def fork_store(settings: Settings) -> Source:
 
 
 def _start(work: Any, crashed: asyncio.Future[None]) -> asyncio.Task[None]:
-    task: asyncio.Task[None] = asyncio.create_task(work)
+    return _watch(asyncio.create_task(work), crashed)
+
+
+def _watch(task: asyncio.Task[None], crashed: asyncio.Future[None]) -> asyncio.Task[None]:
+    """Let `crashed` end with what `task` dies of."""
 
     def ended(done: asyncio.Task[None]) -> None:
         error = None if done.cancelled() else done.exception()
@@ -304,14 +360,17 @@ async def _stop(task: asyncio.Task[None], tell: Callable[[], None]) -> None:
 
 
 def _topic(settings: Settings, connection: Connection, partitions: int) -> KafkaTopic:
-    plan = TopicPlan(
+    return KafkaTopic(connection, topic_plan(settings, partitions))
+
+
+def topic_plan(settings: Settings, partitions: int) -> TopicPlan:
+    return TopicPlan(
         name=settings.kafka_price_events_topic,
         partitions=partitions,
         replication_factor=settings.kafka_topic_replication_factor,
         min_insync_replicas=settings.kafka_topic_min_insync_replicas,
         retention_hours=settings.kafka_topic_retention_hours,
     )
-    return KafkaTopic(connection, plan)
 
 
 def _shards(
@@ -333,7 +392,7 @@ def _shards(
             shard,
             shards=SqlShards(database),
             topic=topic,
-            open_publisher=_publishers(settings, connection),
+            open_publisher=open_producer(settings, connection),
             published=published,
             rules=rules,
             clock=now,
@@ -342,7 +401,7 @@ def _shards(
     ]
 
 
-def _publishers(settings: Settings, connection: Connection) -> OpenPublisher:
+def open_producer(settings: Settings, connection: Connection) -> OpenProducer:
     rules = ProducerRules(
         compression=settings.kafka_producer_compression,
         linger_ms=settings.kafka_producer_linger_ms,
@@ -352,26 +411,8 @@ def _publishers(settings: Settings, connection: Connection) -> OpenPublisher:
 
     def open_publisher(
         shard: int, *, single: bool, reported: Callable[[list[Report]], None]
-    ) -> Publisher:
+    ) -> ShardProducer:
         config = producer_config(connection, rules, single=single)
         return ShardProducer(config, topic=topic, shard=shard, reported=reported)
 
     return open_publisher
-
-
-def _providers(settings: Settings) -> dict[str, Provider]:
-    providers: dict[str, Provider] = {
-        "history": History(
-            file=settings.history_file,
-            interval_seconds=settings.history_interval_seconds,
-            clock=now,
-        )
-    }
-    if settings.alpha_vantage_api_key is not None:
-        providers["alpha_vantage"] = AlphaVantage(
-            api_key=settings.alpha_vantage_api_key.get_secret_value(),
-            base_url=settings.alpha_vantage_base_url,
-            timeout_seconds=settings.provider_timeout_seconds,
-            clock=now,
-        )
-    return providers

@@ -19,6 +19,9 @@ PricewireError
 ├── KafkaTrouble                503
 │   ├── KafkaUnavailable        503
 │   └── TopicMismatch           503  the topic is not as configured
+├── ProcessorError              500
+│   ├── OwnerChanged            500  a partition has another owner by now; begin again
+│   └── ProcessorBroken         500  a bug of ours stumbled over a record; nothing is skipped
 ├── ShuttingDown                503
 └── StartupError                     a setting, port or part that keeps the service from starting
 
@@ -188,6 +191,22 @@ class TopicMismatch(KafkaTrouble):
     code = "topic_mismatch"
     title = "Topic is not as configured"
     retryable = False
+
+
+class ProcessorError(PricewireError):
+    code = "processor_error"
+    title = "Processor error"
+
+
+class OwnerChanged(ProcessorError):
+    code = "owner_changed"
+    title = "Partition has another owner"
+    retryable = True
+
+
+class ProcessorBroken(ProcessorError):
+    code = "processor_broken"
+    title = "Processor stumbled over a record"
 
 
 class ShuttingDown(PricewireError):

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pricewire.errors import StartupError
+from pricewire.domain.average import parse_averages
+from pricewire.errors import InvalidParameter, StartupError
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -44,6 +45,14 @@ def _topic(name: str) -> str:
     if not _TOPIC.fullmatch(name) or name in (".", ".."):
         raise ValueError("a topic name has 1 to 249 letters, digits, dots, '_' or '-'")
     return name
+
+
+def _averages(text: str) -> str:
+    try:
+        parse_averages(text)
+    except InvalidParameter as error:
+        raise ValueError(error.detail) from None
+    return text
 
 
 Origin = Annotated[str, AfterValidator(_origin)]
@@ -76,6 +85,14 @@ class Settings(BaseSettings):
     kafka_producer_attempts: Annotated[int, Field(ge=1, le=1000)] = 3
     kafka_producer_attempt_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 10
 
+    kafka_moving_averages_topic: TopicName = "moving-averages"
+    kafka_group_protocol: Literal["classic", "consumer"] = "classic"
+    kafka_group_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "pricewire"
+    kafka_session_seconds: Annotated[float, Field(ge=1, le=1800)] = 10
+    checkpoint_seconds: Annotated[float, Field(ge=0.05, le=60)] = 1
+    averages: Annotated[str, AfterValidator(_averages)] = "sma:5"
+    averages_count: Literal["every_event", "new_times"] = "every_event"
+
     kafka_topic_partitions: Annotated[int, Field(ge=1, le=1024)] = 6
     kafka_topic_replication_factor: Annotated[int, Field(ge=1, le=32)] = 1
     kafka_topic_min_insync_replicas: Annotated[int, Field(ge=1, le=32)] = 1
@@ -98,6 +115,22 @@ class Settings(BaseSettings):
     provider_timeout_seconds: Annotated[float, Field(ge=0.1, le=120)] = 10
     alpha_vantage_api_key: SecretStr | None = None
     alpha_vantage_base_url: Origin = "https://www.alphavantage.co"
+    finnhub_api_key: SecretStr | None = None
+    finnhub_base_url: Origin = "https://finnhub.io"
+    twelve_data_api_key: SecretStr | None = None
+    twelve_data_base_url: Origin = "https://api.twelvedata.com"
+    massive_api_key: SecretStr | None = None
+    massive_base_url: Origin = "https://api.massive.com"
+    alpaca_api_key_id: SecretStr | None = None
+    alpaca_api_secret_key: SecretStr | None = None
+    alpaca_base_url: Origin = "https://data.alpaca.markets"
+    tiingo_api_key: SecretStr | None = None
+    tiingo_base_url: Origin = "https://api.tiingo.com"
+    yahoo_base_url: Origin = "https://query2.finance.yahoo.com"
+    coinbase_base_url: Origin = "https://api.exchange.coinbase.com"
+    binance_base_url: Origin = "https://api.binance.com"
+    kraken_base_url: Origin = "https://api.kraken.com"
+    ccxt_exchanges: Annotated[str, Field(pattern=r"^([a-z0-9]+(,[a-z0-9]+)*)?$")] = ""
     history_file: Path | None = None
     history_interval_seconds: Annotated[float, Field(ge=0.001)] = 1
 
@@ -111,6 +144,11 @@ class Settings(BaseSettings):
         if self.default_provider:
             return self.default_provider
         return "alpha_vantage" if self.alpha_vantage_api_key else "history"
+
+    @property
+    def exchanges(self) -> tuple[str, ...]:
+        """The exchanges to be asked by ccxt."""
+        return tuple(dict.fromkeys(filter(None, self.ccxt_exchanges.split(","))))
 
     @property
     def database(self) -> str:
@@ -133,10 +171,8 @@ class Settings(BaseSettings):
                 "KAFKA_TOPIC_MIN_INSYNC_REPLICAS is above KAFKA_TOPIC_REPLICATION_FACTOR: "
                 "no write could ever succeed"
             )
-        if self.default_provider == "alpha_vantage" and not self.alpha_vantage_api_key:
-            raise ValueError("DEFAULT_PROVIDER=alpha_vantage needs ALPHA_VANTAGE_API_KEY")
-        if self.default_provider not in (None, "alpha_vantage", "history"):
-            raise ValueError("DEFAULT_PROVIDER is alpha_vantage or history")
+        if self.default_provider is not None:
+            _check_provider(self, self.default_provider)
         return self
 
 
@@ -146,6 +182,32 @@ _DRIVERS = {
     "postgresql+asyncpg": "postgresql+asyncpg",
     "sqlite": "sqlite",
 }
+
+
+CCXT = "ccxt:"
+"""Begins the name of a provider that is an exchange asked by ccxt."""
+
+
+def _check_provider(settings: Settings, name: str) -> None:
+    """Refuse a default provider that is not there: unknown, or without its keys."""
+    if name == "history" or name in (f"{CCXT}{one}" for one in settings.exchanges):
+        return
+    if name.startswith(CCXT):
+        raise ValueError(f"DEFAULT_PROVIDER={name} needs its exchange in CCXT_EXCHANGES")
+    known = [
+        field.removesuffix("_base_url")
+        for field in Settings.model_fields
+        if field.endswith("_base_url")
+    ]
+    if name not in known:
+        raise ValueError(f"DEFAULT_PROVIDER is one of history, {', '.join(known)}, ccxt:<exchange>")
+    missing = [
+        field.upper()
+        for field in Settings.model_fields
+        if field.startswith(f"{name}_api_") and getattr(settings, field) is None
+    ]
+    if missing:
+        raise ValueError(f"DEFAULT_PROVIDER={name} needs {', '.join(missing)}")
 
 
 def _check_database(settings: Settings) -> None:

@@ -53,6 +53,9 @@ async def test_events_wait_in_order_within_a_limit_and_only_in_their_shard(
         assert ids(waiting) == ["AAPL~1", "MSFT~1", "AAPL~2", "AAPL~3"]
         assert [event.outbox_id for event in waiting] == sorted(e.outbox_id for e in waiting)
         assert await shard.waiting(2) == waiting[:2]
+        assert await shard.waiting_behind(0, 10) == (0, waiting)
+        assert await shard.waiting_behind(waiting[1].outbox_id, 1) == (2, waiting[2:3])
+        assert await shard.waiting_behind(waiting[3].outbox_id, 10) == (4, [])
 
 
 async def test_a_waiting_event_is_what_was_recorded(database: Database) -> None:
@@ -146,6 +149,7 @@ async def test_a_late_commit_is_not_passed_by(database: Database, database_url: 
         await transaction.commit()
         await late.close()
         assert ids(await shard.waiting(10)) == ["AAPL~1"]
+        assert await shard.waiting_behind(early.outbox_id, 10) == (1, [])
 
 
 @on_postgres
@@ -187,6 +191,27 @@ async def test_an_owner_whose_connection_is_lost_can_do_nothing_more(
                 with pytest.raises(StoreError):
                     await next_call(owner, event)
             assert await successor.waiting(10) == [event]
+
+
+@on_postgres
+async def test_an_owner_that_says_nothing_for_long_loses_the_shard(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is frozen, but whose machine is not, keeps its connections open."""
+    monkeypatch.setattr("pricewire.storage.postgres.FROZEN_OWNER_MS", 400)
+    async with opened(database_url) as second, SqlShards(database).hold(0) as owner:
+        assert owner is not None
+        for _ in range(4):
+            await asyncio.sleep(0.2)
+            await owner.waiting(1)
+        async with asyncio.timeout(10):
+            while True:
+                async with SqlShards(second).hold(0) as successor:
+                    if successor is not None:
+                        break
+                await asyncio.sleep(0.05)
+        with pytest.raises(StoreError):
+            await owner.waiting(1)
 
 
 @on_postgres

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import socket
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from pytest_httpserver import HTTPServer
@@ -17,21 +18,25 @@ from werkzeug import Request, Response
 
 from pricewire.domain.quote import price_text
 from pricewire.errors import ProviderDown, ProviderError, ProviderTimedOut, UnknownSymbol
-from pricewire.providers.alpha_vantage import AlphaVantage
+from pricewire.providers.alpha_vantage import ALPHA_VANTAGE
 from pricewire.providers.history import History
+from pricewire.providers.rest import RestProvider
 from pricewire.services.fetching import Provider
+from tests.vendor_tools import KNOWN, answering, now, rest
 
 KEY = "T0PSECRETKEY"
 BODY = b'{ "Global Quote": {"01. symbol": "IBM", "05. price": "112.1300",\n "07. latest trading day": "2024-03-20"}}'  # noqa: E501
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-def alpha_vantage(origin: str, timeout_seconds: float = 5) -> AlphaVantage:
-    return AlphaVantage(api_key=KEY, base_url=origin, timeout_seconds=timeout_seconds, clock=now)
+def alpha_vantage(origin: str, timeout_seconds: float = 5) -> RestProvider:
+    return RestProvider(
+        ALPHA_VANTAGE,
+        keys={"api_key": KEY},
+        base_url=origin,
+        timeout_seconds=timeout_seconds,
+        clock=now,
+    )
 
 
 def answer(request: Request) -> Response:
@@ -41,30 +46,38 @@ def answer(request: Request) -> Response:
 
 
 @pytest.fixture
-async def vendor(httpserver: HTTPServer) -> AsyncIterator[AlphaVantage]:
+async def vendor(httpserver: HTTPServer) -> AsyncIterator[RestProvider]:
     provider = alpha_vantage(httpserver.url_for(""))
     yield provider
     await provider.aclose()
 
 
-@pytest.fixture(params=["alpha_vantage", "history"])
+@pytest.fixture(params=[*KNOWN, "history"])
 async def provider(
     request: pytest.FixtureRequest, httpserver: HTTPServer
 ) -> AsyncIterator[Provider]:
-    httpserver.expect_request("/query").respond_with_handler(answer)
-    made: Provider = (
-        alpha_vantage(httpserver.url_for(""))
-        if request.param == "alpha_vantage"
-        else History(file=None, interval_seconds=1, clock=now)
-    )
+    made: Provider
+    if request.param == "history":
+        made = History(file=None, interval_seconds=1, clock=now)
+    else:
+        httpserver.expect_request(re.compile(".*")).respond_with_handler(answering(request.param))
+        made = rest(request.param, httpserver.url_for(""))
     yield made
     await made.aclose()
 
 
-async def test_a_fetch_is_a_quote_and_the_answer_it_came_from(provider: Provider) -> None:
-    fetched = await provider.fetch("IBM")
+@pytest.fixture
+def symbol(provider: Provider) -> str:
+    """The one symbol that the provider knows, in a form of ours."""
+    return KNOWN[provider.name].symbol if provider.name in KNOWN else "IBM"
+
+
+async def test_a_fetch_is_a_quote_and_the_answer_it_came_from(
+    provider: Provider, symbol: str
+) -> None:
+    fetched = await provider.fetch(symbol)
     (quote,) = fetched.quotes
-    assert quote.symbol == "IBM"
+    assert quote.symbol == symbol
     assert price_text(quote.price).encode() in fetched.raw.body
     assert fetched.raw.provider == provider.name
     assert fetched.raw.status == 200
@@ -73,20 +86,20 @@ async def test_a_fetch_is_a_quote_and_the_answer_it_came_from(provider: Provider
     assert all(name == name.lower() for name, _ in fetched.raw.headers)
 
 
-async def test_ids_are_unique_and_ordered_by_time(provider: Provider) -> None:
-    fetched = [await provider.fetch("IBM") for _ in range(20)]
+async def test_ids_are_unique_and_ordered_by_time(provider: Provider, symbol: str) -> None:
+    fetched = [await provider.fetch(symbol) for _ in range(20)]
     ids = [one.raw.id for one in fetched]
     assert {one.version for one in ids} == {7}
     assert ids == sorted(set(ids))
 
 
-async def test_concurrent_fetches_do_not_mix(provider: Provider) -> None:
-    asked = ["IBM", "NONE.SUCH"] * 40
+async def test_concurrent_fetches_do_not_mix(provider: Provider, symbol: str) -> None:
+    asked = [symbol, "NONE.SUCH"] * 40
     results = await asyncio.gather(*map(provider.fetch, asked), return_exceptions=True)
-    for symbol, result in zip(asked, results, strict=True):
-        if symbol == "IBM":
+    for named, result in zip(asked, results, strict=True):
+        if named == symbol:
             assert not isinstance(result, BaseException)
-            assert result.quotes[0].symbol == "IBM"
+            assert result.quotes[0].symbol == symbol
         else:
             assert isinstance(result, UnknownSymbol)
 
@@ -96,14 +109,14 @@ async def test_an_unknown_symbol_is_told_as_such(provider: Provider) -> None:
         await provider.fetch("NONE.SUCH")
 
 
-async def test_closing_twice_is_fine(provider: Provider) -> None:
-    await provider.fetch("IBM")
+async def test_closing_twice_is_fine(provider: Provider, symbol: str) -> None:
+    await provider.fetch(symbol)
     await provider.aclose()
     await provider.aclose()
 
 
 async def test_the_raw_answer_is_kept_byte_for_byte(
-    vendor: AlphaVantage, httpserver: HTTPServer
+    vendor: RestProvider, httpserver: HTTPServer
 ) -> None:
     httpserver.expect_request("/query").respond_with_handler(answer)
     raw = (await vendor.fetch("IBM")).raw
@@ -125,7 +138,7 @@ async def test_the_raw_answer_is_kept_byte_for_byte(
     ],
 )
 async def test_symbols_reach_the_vendor_as_they_are(
-    vendor: AlphaVantage, httpserver: HTTPServer, symbol: str, expected: dict[str, str]
+    vendor: RestProvider, httpserver: HTTPServer, symbol: str, expected: dict[str, str]
 ) -> None:
     seen: list[dict[str, str]] = []
 
@@ -140,7 +153,7 @@ async def test_symbols_reach_the_vendor_as_they_are(
 
 
 async def test_the_key_is_in_no_url_no_log_and_no_exception(
-    vendor: AlphaVantage, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
+    vendor: RestProvider, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     httpserver.expect_ordered_request("/query").respond_with_handler(answer)
@@ -162,7 +175,7 @@ async def test_the_key_is_in_no_url_no_log_and_no_exception(
     assert not any(KEY in record.getMessage() for record in ours)
 
 
-async def test_a_redirect_is_not_followed(vendor: AlphaVantage, httpserver: HTTPServer) -> None:
+async def test_a_redirect_is_not_followed(vendor: RestProvider, httpserver: HTTPServer) -> None:
     httpserver.expect_request("/query").respond_with_data(
         status=302, headers={"Location": "/elsewhere"}
     )
@@ -189,7 +202,7 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def talking(talk: Talk, timeout_seconds: float = 5) -> AsyncIterator[AlphaVantage]:
+async def talking(talk: Talk, timeout_seconds: float = 5) -> AsyncIterator[RestProvider]:
     """A provider whose vendor is `talk`, called once a connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -21,9 +21,11 @@ from pricewire.errors import (
     Throttled,
     UnknownSymbol,
 )
-from pricewire.providers.alpha_vantage import parse
+from pricewire.providers import anatomy
+from pricewire.providers.alpha_vantage import ALPHA_VANTAGE
 from pricewire.providers.alpha_vantage_answers import split_pair
-from pricewire.providers.alpha_vantage_refusals import MAX_SAID
+from pricewire.providers.anatomy import Answer, Parsed
+from pricewire.providers.refusals import MAX_SAID
 
 NOW = datetime(2026, 7, 1, 16, 0, tzinfo=UTC)
 RECORDED = Path(__file__).parents[2].parent / "shared" / "recorded"
@@ -69,8 +71,23 @@ def series_body(bars: dict[str, str], zone: str = "US/Eastern", symbol: str = "A
     ).encode()
 
 
-def read(body: bytes, status: int = 200, *, symbol: str = "ACME", secret: str = "") -> Quote:
-    return parse(body, status, symbol=symbol, fetched_at=NOW, secret=secret)
+def parsed(
+    body: bytes,
+    status: int = 200,
+    *,
+    symbol: str = "ACME",
+    secret: str = "",
+    fetched_at: datetime = NOW,
+) -> Parsed:
+    answer = Answer(
+        body=body, status=status, symbols=(symbol,), fetched_at=fetched_at, secrets=(secret,)
+    )
+    return anatomy.read(ALPHA_VANTAGE, answer)
+
+
+def read(body: bytes, status: int = 200, **given: Any) -> Quote:
+    [quote] = parsed(body, status, **given).quotes
+    return quote
 
 
 def told(text: str, member: str = "Information") -> bytes:
@@ -267,7 +284,7 @@ def test_an_exchange_rate_of_another_pair_is_refused() -> None:
 )
 def test_the_daily_wait_ends_at_midnight_in_new_york_across_clock_changes(now: datetime) -> None:
     with pytest.raises(Throttled) as raised:
-        parse(told("25 requests per day"), 200, symbol="ACME", fetched_at=now)
+        read(told("25 requests per day"), fetched_at=now)
     assert raised.value.retry_after == {3: 2 * 3600.0, 12: 16 * 3600.0}[now.hour]
 
 

@@ -226,6 +226,21 @@ async def test_rows_that_commit_late_do_not_exceed_that_bound(
         await until(lambda: room.drained)
 
 
+@in_virtual_time
+async def test_what_was_handed_over_is_not_read_again_while_kafka_is_away(room: Room) -> None:
+    room.publishers.automatic = False
+    room.database.commit(*["AAPL"] * 1_000)
+    async with room.running():
+        await until(lambda: len(room.publishers.queued) == 1_000)
+        for _ in range(100):
+            room.database.commit("AAPL")
+            await asyncio.sleep(0.1)
+        await until(lambda: len(room.publishers.queued) == 1_100)
+        assert room.database.rows_read == 1_100
+        room.publishers.deliver_all()
+        await until(lambda: room.drained)
+
+
 # Trouble with the producer: purge, new producer, reconcile, go on at the first unmarked event.
 
 
@@ -694,7 +709,8 @@ async def test_attempts_are_counted_from_the_hand_over_and_told_once_each(room: 
             await asyncio.sleep(45)
             assert (relay.status.attempts, relay.status.stuck) == (5, EventId("AAPL", 1))
             assert relay.status.last_error == "no route to host"
-            assert [error for _, error in room.database.told] == [None, *["no route to host"] * 4]
+            told = [error for _, error in room.database.told]
+            assert told == ["no report from the broker", *["no route to host"] * 4]
             assert {told for told, _ in room.database.told} == {room.database.blocked_since}
             blocked_since = room.database.blocked_since
             assert blocked_since is not None

@@ -1,18 +1,22 @@
-"""`pricewire kafka start|stop|status|logs`: the local Kafka by hand."""
+"""`pricewire kafka start|stop|status|logs`: the local Kafka by hand; `check`: the one in use."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import typer
 
-from pricewire.bootstrap import LocalKafka, local_kafka
+from pricewire.bootstrap import LocalKafka, local_kafka, named_kafka, start_logs
+from pricewire.bootstrap_tools import Findings, check_producer
 from pricewire.errors import StartupError
 from pricewire.settings import load_settings
 
 NOT_RUNNING = 3
 
-app = typer.Typer(help="The local Apache Kafka.", no_args_is_help=True)
+app = typer.Typer(
+    help="The local Apache Kafka, and a check of the Kafka in use.", no_args_is_help=True
+)
 
 
 def _local() -> LocalKafka:
@@ -56,3 +60,33 @@ def status() -> None:
 def logs(lines: Annotated[int, typer.Option("--lines", "-n", min=1)] = 100) -> None:
     """Print the end of the broker's log."""
     typer.echo(_local().logs(lines))
+
+
+@app.command("check")
+def check() -> None:
+    """Publish test events to the Kafka in use, read them back, compare; exit code 1 if it fails."""
+    settings = load_settings()
+    start_logs(settings)
+    found = asyncio.run(check_producer(settings))
+    typer.echo(
+        f"kafka      {named_kafka(settings).servers}, topic {found.topic}, "
+        f"{found.partitions} partitions"
+    )
+    _report(found)
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def _report(found: Findings) -> None:
+    for trip in found.round_trips:
+        outcome = "; ".join(trip.differences) or "read back unchanged"
+        offset = "unknown" if trip.offset is None else trip.offset
+        typer.echo(
+            f"published  {trip.symbol:<9} partition {trip.partition}, offset {offset}: {outcome}"
+        )
+    if found.mismatch:
+        typer.echo(f"WARNING    the service itself would not publish here: {found.mismatch}")
+    typer.echo(
+        f"verdict    {'passed' if found.passed else 'FAILED'}: the broker confirmed "
+        f"{len(found.round_trips)} test events, {found.unchanged} were read back unchanged"
+    )

@@ -11,7 +11,7 @@ import sys
 import typer
 
 from pricewire import __version__
-from pricewire.cli import kafka, service, settings, store
+from pricewire.cli import kafka, parse, processors, providers, service, settings, store, verify
 from pricewire.errors import PricewireError
 
 app = typer.Typer(
@@ -23,9 +23,15 @@ app = typer.Typer(
 app.command("up")(service.up)
 app.command("api")(service.api)
 app.command("relay")(service.relay)
+app.command("processor")(service.processor)
+app.command("lag")(processors.lag)
 app.command("settings")(settings.show)
+app.command("providers")(providers.providers)
+app.command("parse")(parse.parse)
+app.add_typer(processors.app, name="dlq")
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(store.app, name="store")
+app.add_typer(verify.app, name="verify")
 
 
 @app.command("version")

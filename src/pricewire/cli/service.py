@@ -14,6 +14,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import FrameType
+from typing import Annotated
 
 import typer
 import uvloop
@@ -29,7 +30,6 @@ from pricewire.bootstrap import (
     start_logs,
 )
 from pricewire.settings import Settings, load_settings, mask_url
-from pricewire.web.app import create_app
 from pricewire.web.server import bind, serve
 
 
@@ -55,14 +55,24 @@ def api() -> None:
     """Run the API alone; needs PostgreSQL, and `pricewire relay` somewhere."""
     settings = _prepare()
     with bind(settings.api_host, settings.api_port) as listening:
-        parts = Parts(api=True, relay=False)
+        parts = Parts(api=True)
         _run(_Run(settings, named_kafka(settings), parts, listening))
 
 
 def relay() -> None:
     """Run the relay alone; needs PostgreSQL. Several share the shards."""
     settings = _prepare()
-    _run(_Run(settings, named_kafka(settings), Parts(api=False, relay=True), None))
+    _run(_Run(settings, named_kafka(settings), Parts(relay=True), None))
+
+
+def processor(
+    name: Annotated[str, typer.Argument(help="averages")],
+) -> None:
+    """Run a processor alone; needs PostgreSQL. Several share the partitions."""
+    if name != "averages":
+        raise typer.BadParameter(f"there is no processor {name!r}; there is averages")
+    settings = _prepare()
+    _run(_Run(settings, named_kafka(settings), Parts(averages=True), None))
 
 
 def _prepare() -> Settings:
@@ -94,6 +104,8 @@ async def _serve(run: _Run) -> None:
         if run.listening is None:
             await stop.wait()
         else:
+            from pricewire.web.app import create_app  # noqa: PLC0415
+
             grace = run.settings.shutdown_seconds
             await serve(create_app(services), run.listening, stop, grace_seconds=grace)
         _say("stopping ...")

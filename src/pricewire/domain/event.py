@@ -151,4 +151,6 @@ def failed_attempts(
     """
     if blocked_since is None:
         return 0
-    return max(0, (now - max(blocked_since, recorded_at)) // attempt)
+    # What was recorded later than now was recorded by a clock that has been set back since.
+    since = blocked_since if recorded_at > now else max(blocked_since, recorded_at)
+    return max(0, (now - since) // attempt)

@@ -7,8 +7,15 @@ no password is in `repr`, and librdkafka's own lines go through our log, not to 
 from __future__ import annotations
 
 import logging
+import os
+import re
 from dataclasses import dataclass, field
 from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from pricewire.errors import StartupError
 
 Config = dict[str, Any]
 
@@ -43,7 +50,39 @@ class Connection:
             **self.security,
         }
 
+    def check(self) -> None:
+        """Have librdkafka read what the settings name, such as keys and certificates.
+
+        Raises:
+            StartupError: names the setting that it cannot use.
+        """
+        for name, path in self.security.items():
+            if name.endswith(".location") and not os.access(path, os.R_OK):
+                raise StartupError(f"{_setting(name)}={path}: there is no such file to be read")
+        try:
+            AdminClient(self.base("check"))
+        except KafkaException as error:
+            raise StartupError(_unusable(error.args[0].str())) from None
+
     def _addresses(self) -> Config:
         """A broker on this machine listens on IPv4: trying ::1 first costs a refusal each time."""
         hosts = {server.rpartition(":")[0] for server in self.servers.split(",")}
         return {"broker.address.family": "v4"} if hosts <= {"localhost", "127.0.0.1"} else {}
+
+
+def _setting(librdkafka_name: str) -> str:
+    return f"KAFKA_{librdkafka_name.replace('.', '_').upper()}"
+
+
+def _unusable(text: str) -> str:
+    """Return librdkafka's complaint about a property in the words of our settings."""
+    found = re.search(r"(ssl|sasl)\.[a-z.]+(?= failed)", text)
+    if found is None:
+        return f"Kafka's client cannot use the settings: {text}"
+    setting = _setting(found[0])
+    reason = "it holds no PEM certificate"
+    if setting == "KAFKA_SSL_KEY_LOCATION":
+        reason = "it is no PEM key, or KAFKA_SSL_KEY_PASSWORD does not open it"
+        if "mismatch" in text:
+            reason = "it is not the key of KAFKA_SSL_CERTIFICATE_LOCATION"
+    return f"{setting} cannot be used: {reason} ({text.rpartition(':')[2].strip()})"

@@ -9,22 +9,42 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 
-from pricewire.domain.event import Source, WaitingEvent
+from pricewire.domain.event import (
+    PRICE_RECORDED,
+    EventId,
+    Source,
+    WaitingEvent,
+    parse_event_id,
+    parse_source,
+)
 from pricewire.domain.quote import PriceKind, Quote, price_text
+from pricewire.errors import InvalidParameter
 
 Headers = list[tuple[str, str | bytes | None]]
 
 CE_SPECVERSION = b"1.0"
 CONTENT_TYPE = b"application/json"
-NOT_OURS_TO_COUNT = ("pw-test", "pw-replay-id", "pw-redrive")
+TEST_SOURCE = "/pricewire/test"
+TEST_HEADER = "pw-test"
+NOT_OURS_TO_COUNT = (TEST_HEADER, "pw-replay-id", "pw-redrive")
 """Headers of records that did not come from the relay (promise 2)."""
 
 
-class PriceEventValue(msgspec.Struct, frozen=True):
+class Record(NamedTuple):
+    """What a producer is given: an event as it goes to the topic."""
+
+    key: str
+    value: bytes
+    headers: Headers
+    recorded_at: datetime
+
+
+class PriceEventValue(msgspec.Struct, frozen=True, gc=False):
     """The five members of a price event."""
 
     symbol: str
@@ -35,6 +55,16 @@ class PriceEventValue(msgspec.Struct, frozen=True):
 
 
 class _PriceEventOut(msgspec.Struct):
+    symbol: str
+    price: msgspec.Raw
+    timestamp: datetime
+    source: str
+    raw_response_id: UUID
+
+
+class PriceEventIn(msgspec.Struct, gc=False):
+    """A price event as somebody wrote it; the price may yet turn out to be no number."""
+
     symbol: str
     price: msgspec.Raw
     timestamp: datetime
@@ -76,23 +106,52 @@ def _extra_headers(quote: Quote) -> tuple[tuple[str, str], ...]:
     return tuple(headers)
 
 
-def decode_price_event(value: bytes) -> PriceEventValue:
-    """Return the five members.
+decode_price_event = _decoder.decode
+"""Returns the five members; raises msgspec.DecodeError where it is no price event."""
 
-    Raises:
-        msgspec.DecodeError: not JSON, or not a price event.
-    """
-    return _decoder.decode(value)
+decode_raw_price_event = msgspec.json.Decoder(PriceEventIn).decode
+"""Takes the price as it stands: decoded as a Decimal, a string of digits would pass as well."""
 
 
 def record_headers(event: WaitingEvent, source: Source) -> Headers:
     """Return the five headers of every event and those of this one."""
-    headers: Headers = [
-        ("ce_specversion", CE_SPECVERSION),
-        ("ce_id", str(event.event_id).encode()),
-        ("ce_type", event.type.encode()),
-        ("ce_source", str(source).encode()),
-        ("content-type", CONTENT_TYPE),
-    ]
+    headers = cloud_event_headers(str(event.event_id), event.type, str(source))
     headers.extend((name, text.encode()) for name, text in event.headers)
     return headers
+
+
+def headers_of_a_test(event_id: UUID, extra: tuple[tuple[str, str], ...]) -> Headers:
+    """Return the headers of an event that no relay published and that nobody may count."""
+    headers = cloud_event_headers(str(event_id), PRICE_RECORDED, TEST_SOURCE)
+    headers.extend((name, text.encode()) for name, text in extra)
+    headers.append((TEST_HEADER, b"true"))
+    return headers
+
+
+def cloud_event_headers(event_id: str, type_: str, source: str) -> Headers:
+    """Return the five that every event of ours has."""
+    return [
+        ("ce_specversion", CE_SPECVERSION),
+        ("ce_id", event_id.encode()),
+        ("ce_type", type_.encode()),
+        ("ce_source", source.encode()),
+        ("content-type", CONTENT_TYPE),
+    ]
+
+
+def relayed(
+    headers: Headers | dict[str, str | bytes | None] | None,
+) -> tuple[EventId, Source] | None:
+    """Return what a record is that a relay published, None for somebody else's."""
+    named = dict(headers or [])
+    source = parse_source(_text(named.get("ce_source")))
+    if source is None or any(name in named for name in NOT_OURS_TO_COUNT):
+        return None
+    try:
+        return parse_event_id(_text(named.get("ce_id"))), source
+    except InvalidParameter:
+        return None
+
+
+def _text(header: bytes | str | None) -> str:
+    return header.decode("utf-8", "replace") if isinstance(header, bytes) else header or ""

@@ -7,12 +7,14 @@ with what the settings say, and one that is different is reported, never changed
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import msgspec
+import structlog
 from confluent_kafka import (
     Consumer,
     KafkaError,
@@ -29,18 +31,23 @@ from confluent_kafka.admin import (
     TopicDescription,
 )
 
-from pricewire.domain.event import MAX_VALUE_BYTES, parse_event_id, parse_source
-from pricewire.errors import InvalidParameter, KafkaUnavailable, TopicMismatch
-from pricewire.kafka.client import Connection
-from pricewire.kafka.codec import NOT_OURS_TO_COUNT, decode_price_event
+from pricewire.domain.event import MAX_VALUE_BYTES
+from pricewire.errors import KafkaUnavailable, TopicMismatch
+from pricewire.kafka.client import Config, Connection
+from pricewire.kafka.codec import decode_price_event, relayed
+from pricewire.kafka.look import Look, Seen
+from pricewire.kafka.trouble import Complaint, explain
 from pricewire.services.publishing import TailBatch, TailRecord
 
 ADMIN_SECONDS = 5.0
+ASK_SECONDS = 1.0
 READ_SECONDS = 5.0
 PROBE_SECONDS = 2.0
 BATCH = 1_000
 RECORD_OVERHEAD_BYTES = 2_048
 """Room for key, headers and framing beside the largest value."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +59,18 @@ class TopicPlan:
     replication_factor: int
     min_insync_replicas: int
     retention_hours: int
+    max_message_bytes: int | None = None
 
     def config(self) -> dict[str, str]:
         retention_ms = -1 if self.retention_hours < 0 else self.retention_hours * 3_600_000
-        return {
+        config = {
             "cleanup.policy": "delete",
             "min.insync.replicas": str(self.min_insync_replicas),
             "retention.ms": str(retention_ms),
         }
+        if self.max_message_bytes is not None:
+            config["max.message.bytes"] = str(self.max_message_bytes)
+        return config
 
 
 class KafkaTopic:
@@ -70,14 +81,43 @@ class KafkaTopic:
         self._plan = plan
         self._threads = ThreadPoolExecutor(thread_name_prefix="topic", max_workers=8)
         self._check: asyncio.Task[str] | None = None
-        self._probe: AdminClient | None = None
+        self._look = Look(self._see, self._threads)
+        self._probe: Asking | None = None
         self._probed: tuple[float, str | None] = (-PROBE_SECONDS, None)
+        self._unchecked = False
         self._memory_id = f"in-memory-{uuid.uuid4()}"
 
     async def ensure(self) -> str:
         if self._check is None or self._check.done():
             self._check = asyncio.create_task(self._in_thread())
+            self._look.ensured()
         return await asyncio.shield(self._check)
+
+    def replaced(self, topic_id: str) -> bool:
+        if not self._connection.in_memory:
+            self._look.again()
+        return self._look.topic_id not in (None, topic_id)
+
+    def complaint(self, shard: int) -> str | None:
+        return self._look.complaint(shard)
+
+    def present_id(self) -> str | None:
+        """Return the topic's id as a broker tells it now, None where none does; blocking."""
+        if self._connection.in_memory:
+            return self._memory_id
+        description = self._see().description
+        return None if description is None else str(description.topic_id)
+
+    def _see(self) -> Seen:
+        """A topic that is gone makes the producer fail, which says so."""
+        self._probe = self._probe or Asking(self._connection, "probe")
+        try:
+            return Seen(self._describe(self._probe.admin))
+        except KafkaException as error:
+            # No answer is told better by the producer, which knows why there is none.
+            if error.args[0].code() == KafkaError._TIMED_OUT:  # noqa: SLF001
+                return Seen()
+            return Seen(trouble=self.refused(error, "Describe").detail)
 
     async def trouble(self) -> str | None:
         """Return why no broker answers, None while one does; asked at most every few seconds."""
@@ -89,35 +129,50 @@ class KafkaTopic:
         return self._probed[1]
 
     def _ask_broker(self) -> str | None:
-        self._probe = self._probe or AdminClient(self._connection.base("probe"))
+        self._probe = self._probe or Asking(self._connection, "probe")
         try:
-            self._probe.list_topics(timeout=PROBE_SECONDS)
-        except KafkaException as error:
-            return _explain(error.args[0], self._connection.servers)
+            self._probe.answers(PROBE_SECONDS)
+        except KafkaUnavailable as error:
+            return error.detail
         return None
 
     async def _in_thread(self) -> str:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._ensure)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.require)
 
-    def _ensure(self) -> str:
+    @property
+    def name(self) -> str:
+        return self._plan.name
+
+    def require(self) -> str:
+        """Do as `ensure` does, blocking, for callers with a thread of their own."""
         try:
             return self._ensure_in_memory() if self._connection.in_memory else self._ensure_real()
         except KafkaException as error:
-            raise KafkaUnavailable(_explain(error.args[0], self._connection.servers)) from error
+            raise self.refused(error, "Describe") from error
+
+    def refused(self, error: KafkaException, right: str) -> KafkaUnavailable:
+        """Return what to raise for `error`; `right` is what an ACL must allow for the call."""
+        config = self._connection.base("admin")
+        meaning = explain(error.args[0], config, topic=self._plan.name, right=right)
+        servers = self._connection.servers
+        return KafkaUnavailable(meaning if servers in meaning else f"Kafka at {servers}: {meaning}")
 
     def _ensure_real(self) -> str:
-        admin = AdminClient(self._connection.base("admin"))
+        asking = Asking(self._connection, "admin")
         # Fails fast and plainly where no broker answers; admin calls would only time out.
-        admin.list_topics(timeout=ADMIN_SECONDS)
+        asking.answers(ADMIN_SECONDS)
+        admin = asking.admin
         description = self._describe(admin)
         if description is None:
             self._create(admin)
-            description = self._describe(admin)
+            description = self._described_soon(admin)
         if description is None:
             raise KafkaUnavailable(f"topic {self._plan.name} was created but is not there yet")
+        # Before the checks: where one shard finds a topic that is wrong, all shall stop at once.
+        self._look.topic_id = topic_id = str(description.topic_id)
         self._check_partitions(len(description.partitions))
-        self._check_message_size(admin)
-        return str(description.topic_id)
+        self._check_config(admin)
+        return topic_id
 
     def _describe(self, admin: AdminClient) -> TopicDescription | None:
         names = TopicCollection([self._plan.name])
@@ -128,6 +183,13 @@ class KafkaTopic:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
             raise
+        return description
+
+    def _described_soon(self, admin: AdminClient) -> TopicDescription | None:
+        """The broker that is asked may learn of a new topic later than the one that made it."""
+        give_up = time.monotonic() + ADMIN_SECONDS
+        while (description := self._describe(admin)) is None and time.monotonic() < give_up:
+            time.sleep(0.1)
         return description
 
     def _create(self, admin: AdminClient) -> None:
@@ -142,7 +204,7 @@ class KafkaTopic:
             admin.create_topics([topic], operation_timeout=ADMIN_SECONDS)[plan.name].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
+                raise self.refused(error, "Create") from error
 
     def _check_partitions(self, found: int) -> None:
         if found != self._plan.partitions:
@@ -152,15 +214,32 @@ class KafkaTopic:
                 f"set KAFKA_TOPIC_PARTITIONS={found} or use another topic"
             )
 
-    def _check_message_size(self, admin: AdminClient) -> None:
+    def _check_config(self, admin: AdminClient) -> None:
         resource = ConfigResource(ResourceType.TOPIC, self._plan.name)
-        entries = admin.describe_configs([resource], request_timeout=ADMIN_SECONDS)[resource]
-        limit = int(entries.result()["max.message.bytes"].value)
+        try:
+            asked = admin.describe_configs([resource], request_timeout=ADMIN_SECONDS)[resource]
+            limit = int(asked.result()["max.message.bytes"].value)
+            self._look.min_insync = int(asked.result()["min.insync.replicas"].value)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise
+            self._say_unchecked(error)
+            return
         needed = MAX_VALUE_BYTES + RECORD_OVERHEAD_BYTES
         if limit < needed:
             raise TopicMismatch(
                 f"topic {self._plan.name} takes messages up to {limit} bytes; "
                 f"max.message.bytes must be at least {needed}"
+            )
+
+    def _say_unchecked(self, error: KafkaException) -> None:
+        """A relay needs no right to read the topic's configuration: it is only checked less."""
+        if not self._unchecked:
+            self._unchecked = True
+            log.warning(
+                "topic.not_checked",
+                reason=self.refused(error, "DescribeConfigs").detail,
+                meaning="whether max.message.bytes is large enough is not known",
             )
 
     def _ensure_in_memory(self) -> str:
@@ -187,7 +266,7 @@ class KafkaTopic:
             while not reader.at_end:
                 yield await loop.run_in_executor(self._threads, reader.read)
         except KafkaException as error:
-            raise KafkaUnavailable(_explain(error.args[0], self._connection.servers)) from error
+            raise self.refused(error, "Read") from error
         finally:
             await loop.run_in_executor(self._threads, reader.close)
 
@@ -195,6 +274,43 @@ class KafkaTopic:
         """Let go of the threads and of the probe; nothing is asked after it."""
         self._probe = None
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Asking:
+    """An admin client that can say why no broker answers it."""
+
+    def __init__(self, connection: Connection, client: str) -> None:
+        config: Config = connection.base(client)
+        self._complaint = Complaint(config)
+        listening: Config = {**config, "error_cb": self._complaint.note}
+        self.admin = AdminClient(listening)
+
+    def answers(self, seconds: float) -> None:
+        """Return if a broker answers.
+
+        Raises:
+            KafkaUnavailable: says why not.
+        """
+        end = time.monotonic() + seconds
+        while (error := self._ask(min(ASK_SECONDS, seconds))) is not None:
+            # librdkafka goes on trying what a broker refuses: that needs no waiting for.
+            if self._complaint.explained or time.monotonic() >= end:
+                raise KafkaUnavailable(self._complaint.explain(error.args[0])) from error
+        self._complaint.forget()
+
+    def _ask(self, seconds: float) -> KafkaException | None:
+        try:
+            self.admin.list_topics(timeout=seconds)
+        except KafkaException as error:
+            return error
+        finally:
+            self._listen()
+        return None
+
+    def _listen(self) -> None:
+        """Take all that the client said: what nobody takes piles up while the client lives."""
+        while self.admin.poll(0):
+            pass
 
 
 class TailReader:
@@ -243,6 +359,9 @@ class TailReader:
 
     def _poll(self) -> Message | None:
         message = self._consumer.poll(READ_SECONDS)
+        # librdkafka looks for the group, which is never used and needs no right.
+        while message is not None and _is_about_the_group(message):
+            message = self._consumer.poll(READ_SECONDS)
         if message is None:
             raise KafkaUnavailable(f"{self._partition.topic} could not be read to its end")
         error = message.error()
@@ -257,6 +376,11 @@ class TailReader:
         self._consumer.close()
 
 
+def _is_about_the_group(message: Message) -> bool:
+    error = message.error()
+    return error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+
+
 def _offset(message: Message) -> int:
     offset = message.offset()
     assert offset is not None
@@ -265,19 +389,10 @@ def _offset(message: Message) -> int:
 
 def _tail_record(message: Message) -> TailRecord | None:
     """Return the record if a relay published it, None if it is somebody else's."""
-    headers = dict(message.headers() or [])
-    source = parse_source(_text(headers.get("ce_source")))
-    if source is None or any(name in headers for name in NOT_OURS_TO_COUNT):
+    found = relayed(message.headers())
+    if found is None:
         return None
-    try:
-        event_id = parse_event_id(_text(headers.get("ce_id")))
-    except InvalidParameter:
-        return None
-    return TailRecord(event_id, source, _raw_response_id(message), _offset(message))
-
-
-def _text(header: bytes | str | None) -> str:
-    return header.decode("utf-8", "replace") if isinstance(header, bytes) else header or ""
+    return TailRecord(*found, _raw_response_id(message), _offset(message))
 
 
 def _raw_response_id(message: Message) -> uuid.UUID | None:
@@ -285,9 +400,3 @@ def _raw_response_id(message: Message) -> uuid.UUID | None:
         return decode_price_event(message.value() or b"").raw_response_id
     except msgspec.DecodeError:
         return None
-
-
-def _explain(error: KafkaError, servers: str) -> str:
-    if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):  # noqa: SLF001
-        return f"no Kafka broker answers at {servers}: {error.str()}"
-    return f"Kafka at {servers}: {error.str()}"

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from pricewire.errors import StoreError
-from pricewire.services.outage import ShardStatus
+from pricewire.services.outage import KAFKA_AWAY, TOPIC_MISMATCH, ShardStatus
+from pricewire.services.processing import ProcessorStatus
 
 
 class Depth(Protocol):
@@ -29,6 +30,7 @@ class Health:
         outbox: what waits in it.
         kafka: why no broker answers, None while one does.
         relay: statuses of the shards that this process relays; empty if it does not.
+        processors: statuses of the processors that run here.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class Health:
         outbox: Callable[[], Awaitable[Depth]],
         kafka: Callable[[], Awaitable[str | None]],
         relay: Callable[[], Sequence[ShardStatus]],
+        processors: Callable[[], Sequence[ProcessorStatus]],
         clock: Callable[[], datetime],
     ) -> None:
         self._outbox = outbox
         self._kafka = kafka
         self._relay = relay
+        self._processors = processors
         self._clock = clock
 
     async def report(self) -> tuple[bool, dict[str, Any]]:
@@ -61,6 +65,8 @@ class Health:
         statuses = self._relay()
         if statuses:
             parts["relay"] = _relay_part(statuses)
+        for processor in self._processors():
+            parts[processor.name] = _processor_part(processor)
         return ready, {"status": _overall(parts, ready=ready), "parts": parts}
 
     def _outbox_part(self, depth: Depth) -> dict[str, Any]:
@@ -70,7 +76,7 @@ class Health:
 
 def _relay_part(statuses: Sequence[ShardStatus]) -> dict[str, Any]:
     stuck = [status for status in statuses if status.stuck is not None]
-    away = [status for status in statuses if status.phase == "Kafka is away"]
+    away = [status for status in statuses if status.phase in (KAFKA_AWAY, TOPIC_MISMATCH)]
     word = "stuck" if stuck else "degraded" if away else "up"
     return {
         "status": word,
@@ -86,6 +92,16 @@ def _relay_part(statuses: Sequence[ShardStatus]) -> dict[str, Any]:
             }
             for status in statuses
         ],
+    }
+
+
+def _processor_part(status: ProcessorStatus) -> dict[str, Any]:
+    return {
+        "status": "up" if status.phase in ("starting", "running") else "degraded",
+        "phase": status.phase,
+        "partitions": sorted(status.partitions),
+        "restarts": status.restarts,
+        "last_error": status.last_error,
     }
 
 

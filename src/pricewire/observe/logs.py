@@ -12,6 +12,7 @@ import sys
 import structlog
 
 _QUIET = {"aiohttp": logging.WARNING, "alembic": logging.WARNING, "uvicorn": logging.WARNING}
+_SILENT = logging.CRITICAL + 1
 
 
 def configure_logs(level: str, *, as_json: bool) -> None:
@@ -45,5 +46,6 @@ def configure_logs(level: str, *, as_json: bool) -> None:
     root.setLevel(level)
     for name, floor in _QUIET.items():
         logging.getLogger(name).setLevel(floor)
-    # librdkafka repeats "connection refused" for as long as a broker is away; the relay says it.
-    logging.getLogger("librdkafka").setLevel(logging.CRITICAL if level != "DEBUG" else level)
+    # librdkafka repeats "connection refused" for as long as a broker is away, and each producer
+    # that a broker refuses calls that fatal; the relay says both, once.
+    logging.getLogger("librdkafka").setLevel(_SILENT if level != "DEBUG" else level)

@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from pricewire.services.outage import ShardStatus
+from pricewire.services.processing import ProcessorStatus
 
 
 class Metrics:
@@ -21,16 +22,21 @@ class Metrics:
     Args:
         relay: statuses of the shards that this process relays.
         recorded: how many prices passed the door here.
+        processors: statuses of the processors that run here.
     """
 
     def __init__(
-        self, *, relay: Callable[[], Sequence[ShardStatus]], recorded: Callable[[], int]
+        self,
+        *,
+        relay: Callable[[], Sequence[ShardStatus]],
+        recorded: Callable[[], int],
+        processors: Callable[[], Sequence[ProcessorStatus]],
     ) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._registry.register(_Parts(relay, recorded))
+        self._registry.register(_Parts(relay, recorded, processors))
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -38,16 +44,41 @@ class Metrics:
 
 class _Parts(Collector):
     def __init__(
-        self, relay: Callable[[], Sequence[ShardStatus]], recorded: Callable[[], int]
+        self,
+        relay: Callable[[], Sequence[ShardStatus]],
+        recorded: Callable[[], int],
+        processors: Callable[[], Sequence[ProcessorStatus]],
     ) -> None:
         self._relay = relay
         self._recorded = recorded
+        self._processors = processors
 
     def collect(self) -> Iterable[Metric]:
         recorded = CounterMetricFamily("pricewire_prices_recorded", "Prices recorded here.")
         recorded.add_metric([], self._recorded())
         yield recorded
         yield from _relay_metrics(self._relay())
+        yield from _processor_metrics(self._processors())
+
+
+def _processor_metrics(statuses: Sequence[ProcessorStatus]) -> Iterator[Metric]:
+    events = GaugeMetricFamily(
+        "pricewire_processor_events",
+        "Events of the partitions owned here, by what became of them, since their state began.",
+        labels=["processor", "outcome"],
+    )
+    restarts = CounterMetricFamily(
+        "pricewire_processor_restarts", "Times it began again.", labels=["processor"]
+    )
+    checkpoints = CounterMetricFamily(
+        "pricewire_processor_checkpoints", "Checkpoints written.", labels=["processor"]
+    )
+    for status in statuses:
+        for outcome in status.counters.__struct_fields__:
+            events.add_metric([status.name, outcome], getattr(status.counters, outcome))
+        restarts.add_metric([status.name], status.restarts)
+        checkpoints.add_metric([status.name], status.checkpoints)
+    return iter((events, restarts, checkpoints))
 
 
 def _relay_metrics(statuses: Sequence[ShardStatus]) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""Alpha Vantage's answers, bytes to quote; pure, called by `alpha_vantage` for each raw answer.
+"""Alpha Vantage's answers, bytes to quotes and bars; pure, called by `alpha_vantage`.
 
 The kind of answer is told from the body itself. Invariant: a quote has the digits that the vendor
 sent and the symbol that was asked for; every other body, whatever its bytes, is a `ProviderError`.
@@ -6,181 +6,214 @@ sent and the symbol that was asked for; every other body, whatever its bytes, is
 
 from __future__ import annotations
 
-import json
+import csv
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Final, NoReturn
-from zoneinfo import ZoneInfo
+from collections.abc import Callable
+from typing import Final
 
-from pricewire.domain.quote import Precision, PriceKind, Quote
+from pricewire.domain.quote import Precision, PriceKind
 from pricewire.errors import NotAPrice, UnknownSymbol
-from pricewire.providers.alpha_vantage_refusals import (
-    refuse_by_status,
-    refuse_by_wording,
-    said,
+from pricewire.providers.alpha_vantage_refusals import refuse_by_status, refuse_by_wording
+from pricewire.providers.anatomy import Answer, Parsed
+from pricewire.providers.found import Found
+from pricewire.providers.readers import (
+    Members,
+    NotJson,
+    Stamp,
+    day,
+    local_time,
+    members,
+    read_json,
+    rows,
+    text,
 )
+from pricewire.providers.refusals import plain, said
+from pricewire.providers.symbols import Pair, pair_of
 
-_QUOTE: Final = "Global Quote"
-_RATE: Final = "Realtime Currency Exchange Rate"
-_SERIES: Final = "Time Series ("
-
+_TITLE: Final = "Alpha Vantage"
+_EASTERN: Final = "America/New_York"
 _PAIR: Final = re.compile(r"([A-Z]{3,5})[/-]([A-Z]{3,5})")
 _NUMBERED: Final = re.compile(r"^\d+[a-z]?\. ")
-_PRICE: Final = re.compile(r"[+-]?[0-9]{1,80}(\.[0-9]{1,80})?([eE][+-]?[0-9]{1,3})?")
-_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_TIME: Final = re.compile(rf"{_DAY.pattern} [0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}")
-
-Members = Mapping[str, object]
+_MARKET: Final = re.compile(r"(?P<name>.+) \((?P<currency>[A-Z]{3,5})\)")
+_CSV: Final = ("symbol", "price", "latestDay")
 
 
-def split_pair(symbol: str) -> tuple[str, str] | None:
-    """Return both codes of BTC/USD or EUR-USD; None for a share such as BRK-B."""
+def split_pair(symbol: str) -> Pair | None:
+    """Return both codes of BTC/USD, EUR-USD or EURUSD=X; None for a share such as BRK-B."""
     match = _PAIR.fullmatch(symbol)
-    return (match[1], match[2]) if match else None
+    return Pair(match[1], match[2]) if match else pair_of(symbol) if "=" in symbol else None
 
 
-def parse(
-    body: bytes, status: int, *, symbol: str, fetched_at: datetime, secret: str = ""
-) -> Quote:
-    """Return the price of `symbol` in a raw answer.
+def own_symbol(symbol: str) -> str:
+    """Return the form by which an answer is compared: pairs with a slash, letters in upper case."""
+    pair = split_pair(symbol)
+    return f"{pair.base}/{pair.quote}" if pair else symbol.upper()
 
-    Args:
-        symbol: the caller's form; the quote keeps it.
-        fetched_at: aware UTC; only the wait for the next daily quota is counted from it.
-        secret: the key, to be kept out of error texts.
+
+def parse(answer: Answer) -> Parsed:
+    """Return what `answer` holds.
 
     Raises:
-        ProviderError: the answer is no price for `symbol`; the class says why.
+        ProviderError: nothing for the symbol; the class says why.
     """
-    members = _members(body, status)
-    refuse_by_wording(members, symbol=symbol, fetched_at=fetched_at, secret=secret)
-    refuse_by_status(status)
-    try:
-        return _read(members, symbol)
-    except NotAPrice as error:
-        raise NotAPrice(said(error.detail, secret)) from None
+    body = _body(answer)
+    refuse_by_wording(body, answer)
+    refuse_by_status(answer)
+    found = Found(_TITLE, answer, own_symbol)
+    _read(body, found)
+    return found.result()
 
 
-def _members(body: bytes, status: int) -> Members:
+def _body(answer: Answer) -> Members:
     try:
-        value = json.loads(
-            body, parse_float=Decimal, parse_int=Decimal, parse_constant=_no_constant
-        )
-    except (ValueError, ArithmeticError, RecursionError):
-        value = None
+        value = read_json(answer.body)
+    except NotJson:
+        value = _csv(plain(answer))
     if isinstance(value, dict):
         return value
-    refuse_by_status(status)
-    raise NotAPrice("Alpha Vantage answered something that is no JSON object")
+    refuse_by_status(answer)
+    raise NotAPrice(f"{_TITLE} answered something that is no JSON object")
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def _csv(words: str) -> Members | None:
+    """Return a quote of `datatype=csv` as its JSON has it."""
+    lines = words.splitlines()
+    try:
+        table = list(csv.reader(lines, strict=True)) if len(lines) == 2 else []
+    except csv.Error:
+        return None
+    if len(table) != 2 or not set(_CSV) <= set(table[0]) or len(table[0]) != len(table[1]):
+        return None
+    row = dict(zip(table[0], table[1], strict=True))
+    return {"Global Quote": row | {"latest trading day": row["latestDay"]}}
 
 
-def _read(members: Members, symbol: str) -> Quote:
-    for title, content in members.items():
-        for prefix, read in _READERS.items():
-            if title.startswith(prefix) and isinstance(content, dict):
-                return read(title, _plain(content), _plain(members.get("Meta Data")), symbol)
-    if not members:
-        raise UnknownSymbol(f"Alpha Vantage has no data for {symbol}")
-    raise NotAPrice(f"Alpha Vantage gave no price for {symbol} but {', '.join(members)}")
+def _read(body: Members, found: Found) -> None:
+    meta = _plain(body.get("Meta Data"))
+    for title, content in body.items():
+        if read := _reader(title, content):
+            read(title, content, meta, found)
+            return
+    if not body:
+        raise UnknownSymbol(f"{_TITLE} has no data for {found.answer.asked_for}")
+    raise NotAPrice(f"{_TITLE} gave no price but {said(', '.join(body), found.answer)}")
+
+
+_Reader = Callable[[str, object, Members, Found], None]
+
+
+def _reader(title: str, content: object) -> _Reader | None:
+    if title == "data" and isinstance(content, list):
+        return _read_bulk
+    if not isinstance(content, dict):
+        return None
+    if title.startswith("Global Quote"):
+        return _read_quote
+    if title.startswith("Realtime Currency Exchange Rate"):
+        return _read_rate
+    return _read_series if "Time Series" in title else None
 
 
 def _plain(content: object) -> Members:
     """Return the members under their names without the number, which differs by function."""
-    if not isinstance(content, dict):
-        return {}
-    return {_NUMBERED.sub("", name): value for name, value in content.items()}
+    return {_NUMBERED.sub("", name): value for name, value in members(content).items()}
 
 
-def _read_quote(title: str, content: Members, _meta: Members, symbol: str) -> Quote:
-    if not content:
-        raise UnknownSymbol(f"Alpha Vantage knows no {symbol}")
-    _check_symbol(_text(content, "symbol"), symbol)
-    day = _text(content, "latest trading day")
-    if not _DAY.fullmatch(day):
-        raise NotAPrice(f"Alpha Vantage gave no trading day for {symbol}")
-    return Quote(
-        symbol=symbol,
-        price=_price(content, "price", symbol),
-        timestamp=_instant(f"{day} 00:00:00", "UTC"),
-        precision=Precision.DAY,
-        kind=_kind(title),
-    )
+def _read_quote(title: str, content: object, _meta: Members, found: Found) -> None:
+    quote = _plain(content)
+    if not quote:
+        raise UnknownSymbol(f"{_TITLE} knows no {found.answer.asked_for}")
+    symbol = found.asked(quote.get("symbol"))
+    if (stamp := day(quote.get("latest trading day"))) is None:
+        raise NotAPrice(f"{_TITLE} gave no trading day for {symbol}")
+    found.quote(symbol, quote.get("price"), stamp, delayed=_is_delayed(title))
 
 
-def _read_rate(title: str, content: Members, _meta: Members, symbol: str) -> Quote:
-    currency = _text(content, "To_Currency Code")
-    pair = f"{_text(content, 'From_Currency Code')}/{currency}"
-    _check_symbol(pair, "/".join(split_pair(symbol) or (symbol,)))
-    return Quote(
-        symbol=symbol,
-        price=_price(content, "Exchange Rate", symbol),
-        timestamp=_instant(_text(content, "Last Refreshed"), _text(content, "Time Zone")),
-        precision=Precision.SECOND,
+def _read_rate(title: str, content: object, _meta: Members, found: Found) -> None:
+    rate = _plain(content)
+    currency = text(rate.get("To_Currency Code"))
+    symbol = found.asked(f"{text(rate.get('From_Currency Code'))}/{currency}")
+    stamp = _instant(rate.get("Last Refreshed"), rate.get("Time Zone"), found, Precision.SECOND)
+    found.quote(
+        symbol,
+        rate.get("Exchange Rate"),
+        stamp,
         currency=currency,
-        kind=_kind(title),
+        delayed=_is_delayed(title),
+        bid=rate.get("Bid Price"),
+        ask=rate.get("Ask Price"),
     )
 
 
-def _read_series(title: str, content: Members, meta: Members, symbol: str) -> Quote:
-    _check_symbol(_text(meta, "Symbol"), symbol)
+def _read_series(title: str, content: object, meta: Members, found: Found) -> None:
+    """File all bars, and the close of the newest as the price."""
+    series = members(content)
+    base, currency = _pair_in(meta)
+    symbol = found.asked(f"{base}/{currency}" if base else meta.get("Symbol"))
     # The vendor lists the newest bar first, but promises no order.
-    newest = max(content, default="")
-    return Quote(
-        symbol=symbol,
-        price=_price(_plain(content.get(newest)), "close", symbol),
-        timestamp=_instant(newest, _text(meta, "Time Zone")),
-        precision=Precision.MINUTE,
-        kind=_kind(title),
-    )
+    newest = max(series, default="")
+    zone = text(meta.get("Time Zone")) or "UTC"
+    stamp = _bar_stamp(newest, zone)
+    if stamp is None:
+        raise _no_time(newest, zone, found)
+    close = _prices(series[newest], currency).get("close")
+    kind = PriceKind.CLOSE if stamp.precision is Precision.DAY else PriceKind.LAST
+    delayed = _is_delayed(title)
+    found.quote(symbol, close, stamp, kind=kind, currency=currency or None, delayed=delayed)
+    interval = text(meta.get("Interval")) or ("1d" if "daily" in title.lower() else None)
+    for time, bar in series.items():
+        prices = _prices(bar, currency)
+        found.bar(
+            symbol,
+            _bar_stamp(time, zone),
+            [prices.get(name) for name in ("open", "high", "low", "close")],
+            volume=prices.get("volume"),
+            interval=interval,
+            currency=currency or None,
+        )
 
 
-_READERS: Final = {_QUOTE: _read_quote, _RATE: _read_rate, _SERIES: _read_series}
+def _read_bulk(_title: str, content: object, _meta: Members, found: Found) -> None:
+    """File the quotes of REALTIME_BULK_QUOTES; symbols without data are just missing."""
+    for quote in map(members, rows(content)):
+        if (symbol := found.caller(quote.get("symbol"))) is None:
+            continue
+        time = text(quote.get("timestamp"))
+        found.quote(symbol, quote.get("close"), local_time(time, _EASTERN))
 
 
-def _kind(title: str) -> PriceKind:
-    return PriceKind.DELAYED if "DELAYED" in title.upper() else PriceKind.LAST
+def _pair_in(meta: Members) -> tuple[str, str]:
+    base = text(meta.get("Digital Currency Code") or meta.get("From Symbol"))
+    return base, text(meta.get("Market Code") or meta.get("To Symbol"))
 
 
-def _text(members: Members, name: str) -> str:
-    value = members.get(name)
-    return value if isinstance(value, str) and len(value) <= 64 else ""
+def _prices(bar: object, currency: str) -> Members:
+    """Return a bar's members, those of the pair's currency where old bodies have them in two."""
+    prices: dict[str, object] = {}
+    for name, value in _plain(bar).items():
+        match = _MARKET.fullmatch(name)
+        if match is None or match["currency"] == currency:
+            prices[match["name"] if match else name] = value
+    return prices
 
 
-def _check_symbol(answered: str, asked: str) -> None:
-    if answered.upper() != asked.upper():
-        shown = answered or "no symbol"
-        raise NotAPrice(f"Alpha Vantage was asked for {asked} and answered {shown}")
+def _bar_stamp(time: str, zone: str) -> Stamp | None:
+    if stamp := day(time):
+        return stamp
+    stamp = local_time(time, zone)
+    return stamp.coarser(Precision.MINUTE) if stamp else None
 
 
-def _price(members: Members, name: str, symbol: str) -> Decimal:
-    value = members.get(name)
-    if isinstance(value, Decimal):
-        return value
-    if isinstance(value, str) and _PRICE.fullmatch(value):
-        return Decimal(value)
-    raise NotAPrice(f"Alpha Vantage gave no price for {symbol}")
+def _instant(time: object, zone: object, found: Found, precision: Precision) -> Stamp:
+    if (stamp := local_time(time, text(zone))) is None:
+        raise _no_time(text(time), text(zone), found)
+    return stamp.coarser(precision)
 
 
-def _instant(local: str, zone: str) -> datetime:
-    try:
-        # The package tzdata knows US/Eastern where the system's zones leave it out.
-        moment = _naive(local).replace(tzinfo=ZoneInfo(zone))
-        # An hour that the clocks skip or repeat names no instant.
-        if moment.utcoffset() == moment.replace(fold=1).utcoffset():
-            return moment.astimezone(UTC)
-    except (ValueError, KeyError, OSError, OverflowError):
-        pass
-    raise NotAPrice(f"Alpha Vantage gave {local or 'no time'} {zone} as the time of its price")
+def _no_time(time: str, zone: str, found: Found) -> NotAPrice:
+    given = said(f"{time or 'no time'} {zone}", found.answer)
+    return NotAPrice(f"{_TITLE} gave {given} as the time of its price")
 
 
-def _naive(text: str) -> datetime:
-    # fromisoformat by itself takes many more forms than the vendor has.
-    if not _TIME.fullmatch(text):
-        raise ValueError(text)
-    return datetime.fromisoformat(text)
+def _is_delayed(title: str) -> bool:
+    return "DELAYED" in title.upper()

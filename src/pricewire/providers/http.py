@@ -24,7 +24,8 @@ MAX_CONNECTIONS: Final = 128
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 IDLE_SECONDS: Final = 30.0
 _KEPT: Final = frozenset({"content-type", "date", "retry-after", "age", "etag"})
-_KEPT_PREFIX: Final = "x-ratelimit-"
+_KEPT_PREFIXES: Final = ("x-ratelimit-", "x-mbx-used-weight", "api-credits-")
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 _Answer = tuple[int, tuple[tuple[bytes, bytes], ...], bytes]
 
@@ -54,23 +55,32 @@ class HttpClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def get(
-        self, path: str, params: Mapping[str, str], secret_params: Mapping[str, str]
+        self,
+        path: str,
+        params: Mapping[str, str],
+        secret_params: Mapping[str, str],
+        *,
+        headers: Mapping[str, str] = _NO_HEADERS,
     ) -> RawResponse:
         """Ask `path` with both kinds of parameters and return the answer, whatever its status.
+
+        Args:
+            path: encoded already.
+            headers: may hold secrets; kept nowhere.
 
         Raises:
             ProviderTimedOut: no complete answer in time.
             ProviderDown: no connection, or one that broke.
         """
-        public = f"{path}?{_encode(params)}"
-        target = f"{public}&{_encode(secret_params)}" if secret_params else public
-        status, headers, body = await self._ask(self._origin + target)
+        public = _target(path, params)
+        target = _target(path, {**params, **secret_params})
+        status, answered, body = await self._ask(self._origin + target, headers)
         return RawResponse(
             id=uuid7(),
             provider=self._provider,
             url=self._origin + public,
             status=status,
-            headers=_chosen(headers),
+            headers=_chosen(answered),
             body=body,
             fetched_at=self._clock(),
         )
@@ -79,9 +89,9 @@ class HttpClient:
         if self._session is not None:
             await self._session.close()
 
-    async def _ask(self, url: str) -> _Answer:
+    async def _ask(self, url: str, headers: Mapping[str, str]) -> _Answer:
         try:
-            return await self._exchange(URL(url, encoded=True))
+            return await self._exchange(URL(url, encoded=True), headers)
         except TimeoutError:
             trouble: ProviderDown | ProviderTimedOut = ProviderTimedOut(
                 f"{self._provider} did not answer within {self._timeout_seconds:g} s",
@@ -95,8 +105,8 @@ class HttpClient:
             )
         raise trouble from None
 
-    async def _exchange(self, url: URL) -> _Answer:
-        async with self._opened().get(url, allow_redirects=False) as response:
+    async def _exchange(self, url: URL, headers: Mapping[str, str]) -> _Answer:
+        async with self._opened().get(url, headers=headers, allow_redirects=False) as response:
             body = await response.content.read(MAX_ANSWER_BYTES + 1)
             while not response.content.at_eof():
                 if len(body) > MAX_ANSWER_BYTES:
@@ -135,12 +145,12 @@ class _TooLarge(Exception):
     """An answer of over `MAX_ANSWER_BYTES`."""
 
 
-def _encode(params: Mapping[str, str]) -> str:
-    return urlencode(params, quote_via=quote, safe="")
+def _target(path: str, params: Mapping[str, str]) -> str:
+    return f"{path}?{urlencode(params, quote_via=quote, safe='')}" if params else path
 
 
 def _chosen(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
     texts = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
     return tuple(
-        (name, value) for name, value in texts if name in _KEPT or name.startswith(_KEPT_PREFIX)
+        (name, value) for name, value in texts if name in _KEPT or name.startswith(_KEPT_PREFIXES)
     )

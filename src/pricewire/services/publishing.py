@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -75,6 +75,10 @@ class ShardStore(Protocol):
         """Return the first `limit` events of the outbox, in order."""
         ...
 
+    async def waiting_behind(self, outbox_id: int, limit: int) -> tuple[int, list[WaitingEvent]]:
+        """Return how many events wait up to `outbox_id`, and the first `limit` behind it."""
+        ...
+
     async def lookup(self, ids: Sequence[EventId]) -> dict[EventId, Known]: ...
 
     async def mark(
@@ -104,6 +108,14 @@ class Topic(Protocol):
             KafkaUnavailable: no broker answers.
             TopicMismatch: it is there, but not as configured.
         """
+        ...
+
+    def replaced(self, topic_id: str) -> bool:
+        """Return whether the topic is known to be another one by now; returns at once."""
+        ...
+
+    def complaint(self, shard: int) -> str | None:
+        """Return why nothing can be appended to a partition, as far as known; returns at once."""
         ...
 
     def tail(self, shard: int, start: int | None) -> AsyncGenerator[TailBatch, None]:
@@ -145,6 +157,18 @@ class OpenPublisher(Protocol):
     ) -> Publisher:
         """Make a producer; `single` sends batches of one record."""
         ...
+
+
+AHEAD = timedelta(minutes=1)
+
+
+def not_of_the_future(event: WaitingEvent, now: datetime) -> WaitingEvent:
+    """Return the event as it may be dated on the topic.
+
+    A broker refuses what lies more than an hour ahead (`message.timestamp.after.max.ms`): recorded
+    while a clock was wrong, it would hold its shard for as long as the clock was ahead.
+    """
+    return replace(event, recorded_at=now) if event.recorded_at > now + AHEAD else event
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ import structlog
 
 from pricewire.domain.event import EventId, Publication, Source, WaitingEvent
 from pricewire.errors import KafkaTrouble, StoreError
-from pricewire.services.outage import Outage, ShardStatus
+from pricewire.services.outage import Interruption, Outage, ShardStatus, tell_replaced
 from pricewire.services.publishing import (
     OpenPublisher,
     Position,
@@ -34,6 +34,7 @@ from pricewire.services.publishing import (
     Topic,
     Verdict,
     judge,
+    not_of_the_future,
 )
 
 MAX_UNREPORTED = 2_000
@@ -62,7 +63,7 @@ class RelayRules:
 @dataclass(slots=True)
 class _HandedOver:
     event: WaitingEvent
-    at: datetime
+    at: float
     publication: Publication | None = None
 
 
@@ -95,10 +96,21 @@ class ShardRelay:
         self._stopping = False
         self._news = asyncio.Event()
         self._single = False
-        self._outage = Outage(self.status, attempt=rules.attempt, attempts=rules.attempts)
+        self._outage = Outage(
+            self.status,
+            attempt=rules.attempt,
+            attempts=rules.attempts,
+            clock=clock,
+        )
         self._failed: str | None = None
         self._unmarked: OrderedDict[int, _HandedOver] = OrderedDict()
         self._topic_id = ""
+        self._next_offset = 0
+        """Where the partition ended when last heard of; an append below it is on another log."""
+
+    def tell_through(self, interruption: Interruption) -> None:
+        """Share what is said of interruptions with the other shards of the topic."""
+        self._outage.interruption = interruption
 
     def wake(self) -> None:
         """Say that there may be something to do; carries no events."""
@@ -133,12 +145,9 @@ class ShardRelay:
                 source = await self._reconcile(store)
                 await self._publish(store, source)
             except KafkaTrouble as error:
-                self.status.phase = "Kafka is away"
-                self.status.last_error = error.detail
                 self.status.rebuilds += 1
                 pause = FIRST_PAUSE_SECONDS if self.status.published > published_before else pause
-                if pause == FIRST_PAUSE_SECONDS:
-                    log.info("relay.interrupted", shard=self._shard, error=error.detail)
+                self._outage.interrupted(error)
                 await self._watch(store, await store.waiting(1), error.detail)
                 await self._pause(pause)
                 pause = min(MAX_PAUSE_SECONDS, pause * 2)
@@ -174,10 +183,14 @@ class ShardRelay:
                 end = batch.next_offset
                 if self._stopping:
                     break
+        # A reading that was broken off knows no end, and keeps no position.
+        read_to = None if self._stopping else Position(self._topic_id, end)
+        tell_replaced(self._shard, position, read_to)
         if verdict.lost:
             source = await self._start_generation(store, verdict)
-        await self._mark_arrived(store, verdict, Position(self._topic_id, end))
+        await self._mark_arrived(store, verdict, read_to)
         self.status.generation = source.generation
+        self._next_offset = end
         return source
 
     async def _start_generation(self, store: ShardStore, verdict: Verdict) -> Source:
@@ -194,7 +207,9 @@ class ShardRelay:
         )
         return source
 
-    async def _mark_arrived(self, store: ShardStore, verdict: Verdict, position: Position) -> None:
+    async def _mark_arrived(
+        self, store: ShardStore, verdict: Verdict, position: Position | None
+    ) -> None:
         arrived = {
             outbox_id: self._publication(
                 record.event_id, record.source, record.offset, self._clock()
@@ -235,10 +250,14 @@ class ShardRelay:
             await self._mark_reported(store)
             more = await self._hand_over(store, publisher, source)
             unreported = self._unreported()
-            await self._watch(store, unreported, publisher.last_error)
+            complaint = self._topic.complaint(self._shard)
+            await self._watch(store, unreported, publisher.last_error, complaint)
             self._check(publisher)
+            if self._topic.replaced(self._topic_id):
+                raise KafkaTrouble("the topic was deleted and made anew")
             if not unreported:
                 self.status.last_error = None
+                self._outage.flows()
             if not more:
                 await self._wait_for_news(POLL_SECONDS)
             await asyncio.sleep(max(0.0, began + CYCLE_SECONDS - loop.time()) if self._busy else 0)
@@ -248,24 +267,30 @@ class ShardRelay:
         return len(self._unmarked) > 1
 
     async def _hand_over(self, store: ShardStore, publisher: Publisher, source: Source) -> bool:
-        """Hand over what waits and has not been; return whether there may be more.
-
-        The outbox is always read from its first row: a row that commits late, with a lower id than
-        one handed over already, is of another symbol and must not be passed by.
-        """
+        """Hand over what waits and has not been; return whether there may be more."""
         room = min(READ_LIMIT, MAX_UNREPORTED - len(self._unmarked))
         if room <= 0:
             return False
-        limit = len(self._unmarked) + room
-        waiting = await store.waiting(limit)
+        fresh = await self._not_handed_over(store, room)
         # Nothing follows an event that failed: checked with no await before the hand-over.
         self._check(publisher)
-        now = self._clock()
-        fresh = [event for event in waiting if event.outbox_id not in self._unmarked]
-        for event in fresh[:room]:
-            self._unmarked[event.outbox_id] = _HandedOver(event, now)
-            publisher.hand_over(event, source)
-        return len(waiting) == limit
+        now, at = self._clock(), asyncio.get_running_loop().time()
+        for event in fresh:
+            self._unmarked[event.outbox_id] = _HandedOver(event, at)
+            publisher.hand_over(not_of_the_future(event, now), source)
+        return len(fresh) == room
+
+    async def _not_handed_over(self, store: ShardStore, room: int) -> list[WaitingEvent]:
+        """Read on behind what was handed over; from the first row, if others wait before that.
+
+        A row that commits late, with a lower id than one handed over already, is of another symbol
+        and must not be passed by. Counting finds it (docs/decisions/0011).
+        """
+        before, behind = await store.waiting_behind(max(self._unmarked, default=0), room)
+        if before == len(self._unmarked):
+            return behind
+        waiting = await store.waiting(len(self._unmarked) + room)
+        return [event for event in waiting if event.outbox_id not in self._unmarked][:room]
 
     def _take_reports(self, reports: list[Report], source: Source) -> None:
         for report in reports:
@@ -273,16 +298,31 @@ class ShardRelay:
             if report.error is not None:
                 self._single = self._single or report.too_large
                 self._failed = self._failed or report.error
+            elif self._is_elsewhere(report):
+                self._failed = self._failed or (
+                    "an offset was given twice: the topic was made anew, or the broker lost records"
+                )
             elif handed is not None:
+                if report.offset is not None:
+                    self._next_offset = report.offset + 1
                 handed.publication = self._publication(
                     handed.event.event_id, source, report.offset, self._clock()
                 )
                 self.status.published += 1
+                self._outage.flows()
                 self._published(handed.publication)
         self.wake()
 
+    def _is_elsewhere(self, report: Report) -> bool:
+        """Return whether it was appended to another log than the one that was reconciled with.
+
+        It is not marked, and so found there, or published anew, once that one is reconciled with.
+        """
+        return report.offset is not None and report.offset < self._next_offset
+
     def _check(self, publisher: Publisher) -> None:
-        reason = self._failed or publisher.failure
+        # A producer that failed purges its queue: its own reason says more than those reports.
+        reason = publisher.failure or self._failed
         if reason is not None:
             raise KafkaTrouble(reason)
 
@@ -306,14 +346,20 @@ class ShardRelay:
     ) -> Publication:
         return Publication(event_id, source.generation, self._rules.topic, self._shard, offset, at)
 
-    async def _watch(self, store: ShardStore, first: list[WaitingEvent], error: str | None) -> None:
+    async def _watch(
+        self,
+        store: ShardStore,
+        first: list[WaitingEvent],
+        error: str | None,
+        complaint: str | None = None,
+    ) -> None:
         """Count the attempts of the first unpublished event."""
         if not first:
             await self._outage.over(store)
             return
-        handed, now = self._unmarked.get(first[0].outbox_id), self._clock()
+        handed, now = self._unmarked.get(first[0].outbox_id), asyncio.get_running_loop().time()
         tried_since = handed.at if handed else now
-        await self._outage.goes_on(store, first[0].event_id, tried_since, now, error)
+        await self._outage.goes_on(store, first[0].event_id, tried_since, now, error, complaint)
 
     def _unreported(self) -> list[WaitingEvent]:
         return [item.event for item in self._unmarked.values() if item.publication is None][:1]
@@ -324,6 +370,9 @@ class Relay:
 
     def __init__(self, shards: list[ShardRelay]) -> None:
         self._shards = shards
+        interruption = Interruption()
+        for shard in shards:
+            shard.tell_through(interruption)
 
     @property
     def statuses(self) -> list[ShardStatus]:

@@ -36,6 +36,18 @@ def insert_rows(connection: Connection, *batches: tuple[Table, Sequence[Row]]) -
         connection.exec_driver_sql(_insert_row(table, names), list(zip(*each, strict=True)))
 
 
+def upsert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Insert rows, all with the same columns; where the primary key is there, replace the rest."""
+    names = tuple(rows[0])
+    columns = [_values(connection, table.c[name], [row[name] for row in rows]) for name in names]
+    suffix = _on_conflict(table, names)
+    if _takes_arrays(connection):
+        sql = _insert_arrays(((table, names),), connection.dialect) + suffix
+        connection.exec_driver_sql(sql, tuple(columns))
+        return
+    connection.exec_driver_sql(_insert_row(table, names) + suffix, list(zip(*columns, strict=True)))
+
+
 def update_by_key(
     connection: Connection, key: Column[Any], value: Column[Any], new: Mapping[Any, Any]
 ) -> None:
@@ -101,6 +113,13 @@ def _insert_arrays(shapes: tuple[tuple[Table, tuple[str, ...]], ...], dialect: D
     *before, last = inserts
     named = ", ".join(f"i{number} AS ({insert})" for number, insert in enumerate(before))
     return f"WITH {named} {last}" if named else last
+
+
+@cache
+def _on_conflict(table: Table, names: tuple[str, ...]) -> str:
+    keys = tuple(column.name for column in table.primary_key.columns)
+    rest = ", ".join(f'"{name}" = excluded."{name}"' for name in names if name not in keys)
+    return f" ON CONFLICT ({_listed(keys)}) DO UPDATE SET {rest}"
 
 
 def _listed(names: tuple[str, ...]) -> str:

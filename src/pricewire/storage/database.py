@@ -31,6 +31,12 @@ class Rank(IntEnum):
     OTHER = 2
 
 
+class Snapshot(Protocol):
+    """The database as it was at one moment."""
+
+    async def read(self, work: Work[T]) -> T: ...
+
+
 class Session(Protocol):
     """What holds a shard's lock; reads and writes go over it."""
 
@@ -57,6 +63,10 @@ class Database(ABC):
     @abstractmethod
     def shard_session(self, shard: int) -> AbstractAsyncContextManager[Session | None]:
         """Hold a shard's lock while inside; gives None if another process has it."""
+
+    @abstractmethod
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
+        """Read the database as it was when it was first read from, while inside."""
 
     @abstractmethod
     async def aclose(self) -> None: ...

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Integer,
     bindparam,
     case,
+    func,
     literal,
     select,
     tuple_,
@@ -48,9 +49,12 @@ _WAITING = (
         events,
         (events.c.symbol == outbox.c.symbol) & (events.c.sequence == outbox.c.sequence),
     )
-    .where(outbox.c.shard == bindparam("shard"))
+    .where(outbox.c.shard == bindparam("shard"), outbox.c.id > bindparam("above"))
     .order_by(outbox.c.id)
     .limit(bindparam("limit", type_=Integer))
+)
+_COUNT_UP_TO = select(func.count()).where(
+    outbox.c.shard == bindparam("shard"), outbox.c.id <= bindparam("above")
 )
 _LOOKUP = (
     select(events.c.symbol, events.c.sequence, events.c.raw_response_id, outbox.c.id)
@@ -106,16 +110,17 @@ class SqlShardStore:
         return ShardState(position, row.blocked_since)
 
     async def waiting(self, limit: int) -> list[WaitingEvent]:
-        which = {"shard": self._shard, "limit": limit}
-        rows = await self._session.read(
-            lambda connection: connection.execute(_WAITING, which).all()
-        )
-        return [
-            WaitingEvent(
-                row[0], EventId(row[1], row[2]), row[3], row[4], row[5], row[6], _headers(row[7])
+        which = {"shard": self._shard, "above": 0, "limit": limit}
+        return await self._session.read(lambda connection: _waiting(connection, which))
+
+    async def waiting_behind(self, outbox_id: int, limit: int) -> tuple[int, list[WaitingEvent]]:
+        which = {"shard": self._shard, "above": outbox_id, "limit": limit}
+        return await self._session.read(
+            lambda connection: (
+                connection.execute(_COUNT_UP_TO, which).scalar_one(),
+                _waiting(connection, which),
             )
-            for row in rows
-        ]
+        )
 
     async def lookup(self, ids: Sequence[EventId]) -> dict[EventId, Known]:
         return await self._session.read(lambda connection: _lookup(connection, ids))
@@ -135,6 +140,15 @@ class SqlShardStore:
         await self._session.write(
             Rank.RELAY, lambda connection: connection.execute(_TELL_BLOCKED, values)
         )
+
+
+def _waiting(connection: Connection, which: dict[str, int]) -> list[WaitingEvent]:
+    return [
+        WaitingEvent(
+            row[0], EventId(row[1], row[2]), row[3], row[4], row[5], row[6], _headers(row[7])
+        )
+        for row in connection.execute(_WAITING, which)
+    ]
 
 
 def _lookup(connection: Connection, ids: Sequence[EventId]) -> dict[EventId, Known]:

@@ -15,13 +15,16 @@ from sqlalchemy import text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from pricewire.storage.database import Database, Rank, Session, T, Work, translated
+from pricewire.storage.database import Database, Rank, Session, Snapshot, T, Work, translated
 
 LOCK_TIMEOUT_MS = 2_000
 FROZEN_WRITER_MS = 1_500
 """How long PostgreSQL lets a writer sit in its transaction. Below the lock time-out, so that those
 who wait for a frozen process get its locks instead of an error (docs/decisions/0003)."""
 FROZEN_RELAY_MS = 5_000
+FROZEN_OWNER_MS = 60_000
+"""How long PostgreSQL lets the owner of a shard be silent. A process that is stopped, and not its
+machine, keeps its connections for ever; while it runs it asks every second or so."""
 LOCK_CLASS = 0x50_57
 """First key of the advisory locks of shards; the second is the shard's number."""
 
@@ -32,9 +35,10 @@ class PostgresDatabase(Database):
     is_sqlite = False
     insert = staticmethod(postgresql.insert)
 
-    def __init__(self, url: str) -> None:
-        self._sessions = _engine(url, FROZEN_RELAY_MS, isolation_level="AUTOCOMMIT", pool_size=10)
-        self._writers = _engine(url, FROZEN_WRITER_MS, pool_size=2)
+    def __init__(self, url: str, *, command_seconds: float | None = 10) -> None:
+        sessions = {"isolation_level": "AUTOCOMMIT", "pool_size": 10}
+        self._sessions = _engine(url, FROZEN_RELAY_MS, command_seconds, **sessions)
+        self._writers = _engine(url, FROZEN_WRITER_MS, command_seconds, pool_size=2)
 
     async def read(self, work: Work[T]) -> T:
         with translated():
@@ -53,11 +57,29 @@ class PostgresDatabase(Database):
         try:
             with translated():
                 locked = await connection.scalar(_LOCK, {"class": LOCK_CLASS, "shard": shard})
-            yield _LockedSession(connection) if locked else None
+                await connection.exec_driver_sql(f"SET idle_session_timeout = {FROZEN_OWNER_MS}")
+            yield _OwnSession(connection) if locked else None
         finally:
             # Closed, not given back: only that is sure to free the lock.
             with translated():
                 await connection.invalidate()
+                await connection.close()
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        with translated():
+            connection = await self._sessions.connect()
+        try:
+            with translated():
+                await connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+                await connection.exec_driver_sql(
+                    "SET LOCAL idle_in_transaction_session_timeout = 0"
+                )
+            yield _OwnSession(connection)
+        finally:
+            with translated():
                 await connection.close()
 
     async def aclose(self) -> None:
@@ -65,8 +87,8 @@ class PostgresDatabase(Database):
         await self._writers.dispose()
 
 
-class _LockedSession:
-    """The connection that holds a shard's lock, in autocommit."""
+class _OwnSession:
+    """A connection of one's own: the one that holds a shard's lock, in autocommit; a snapshot's."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -97,7 +119,9 @@ class _LockedSession:
             raise
 
 
-def _engine(url: str, idle_in_transaction_ms: int, **options: Any) -> AsyncEngine:
+def _engine(
+    url: str, idle_in_transaction_ms: int, command_seconds: float | None, **options: Any
+) -> AsyncEngine:
     server_settings = {
         "application_name": "pricewire",
         "lock_timeout": str(LOCK_TIMEOUT_MS),
@@ -108,7 +132,11 @@ def _engine(url: str, idle_in_transaction_ms: int, **options: Any) -> AsyncEngin
         "tcp_keepalives_count": "3",
         "jit": "off",
     }
-    arguments = {"timeout": 3, "command_timeout": 10, "server_settings": server_settings}
+    arguments = {
+        "timeout": 3,
+        "command_timeout": command_seconds,
+        "server_settings": server_settings,
+    }
     return create_async_engine(
         url, max_overflow=40, pool_timeout=3, connect_args=arguments, **options
     )

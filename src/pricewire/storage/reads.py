@@ -15,10 +15,21 @@ from sqlalchemy import ColumnElement, Connection, Table, func, select, update
 from pricewire.domain.event import EventId, EventState, Publication, Receipt, Source
 from pricewire.domain.quote import RawResponse
 from pricewire.errors import StartupError
+from pricewire.services.averages import StoredPrice
 from pricewire.services.receipts import StoredReceipt
 from pricewire.storage.database import Database, Rank
 from pricewire.storage.outbox import raise_generation, read_source
-from pricewire.storage.tables import events, outbox, publications, raw_responses, shards, store
+from pricewire.storage.tables import (
+    events,
+    outbox,
+    prices,
+    publications,
+    raw_responses,
+    shards,
+    store,
+)
+
+MAX_PRICES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,28 @@ class SqlReads:
             fetched_at=row.fetched_at,
         )
 
+    async def last_prices(
+        self, symbol: str, count: int, since: datetime | None
+    ) -> list[StoredPrice]:
+        """Return the last `count` prices of a symbol, or all since a market time, oldest first."""
+        statement = select(prices).where(prices.c.symbol == symbol)
+        if since is None:
+            statement = statement.limit(count)
+        else:
+            statement = statement.where(prices.c.timestamp >= since).limit(MAX_PRICES)
+        newest_first = statement.order_by(prices.c.sequence.desc())
+        rows = await self._database.read(lambda connection: connection.execute(newest_first).all())
+        return [
+            StoredPrice(
+                str(EventId(row.symbol, row.sequence)),
+                row.price,
+                row.timestamp,
+                row.provider,
+                row.raw_response_id,
+            )
+            for row in reversed(rows)
+        ]
+
     async def outbox_depth(self) -> OutboxDepth:
         return await self._database.read(_outbox_depth)
 
@@ -96,14 +129,16 @@ class SqlReads:
             Rank.OTHER, lambda connection: raise_generation(connection, 0)
         )
 
-    async def adopt_partitions(self, partitions: int) -> None:
+    async def adopt_partitions(
+        self, partitions: int, wanted_by: str = "KAFKA_TOPIC_PARTITIONS says"
+    ) -> None:
         """Note for how many partitions events are recorded.
 
         Raises:
             StartupError: events for another number still wait; their shards would have no owner.
         """
         await self._database.write(
-            Rank.OTHER, lambda connection: _adopt_partitions(connection, partitions)
+            Rank.OTHER, lambda connection: _adopt_partitions(connection, partitions, wanted_by)
         )
 
 
@@ -118,16 +153,17 @@ def _outbox_depth(connection: Connection) -> OutboxDepth:
     return OutboxDepth(waiting or 0, connection.scalar(oldest))
 
 
-def _adopt_partitions(connection: Connection, partitions: int) -> None:
+def _adopt_partitions(connection: Connection, partitions: int, wanted_by: str) -> None:
     before = connection.scalar(select(store.c.partitions))
     if before == partitions:
         return
     waiting = connection.scalar(select(func.count()).select_from(outbox))
     if before is not None and waiting:
         raise StartupError(
-            f"{waiting} events wait to be published to {before} partitions, "
-            f"KAFKA_TOPIC_PARTITIONS says {partitions}: start with "
-            f"KAFKA_TOPIC_PARTITIONS={before} until they are published, then change it"
+            f"{waiting} events wait to be published to {before} partitions, and {wanted_by} "
+            f"{partitions}: start it as it was, with KAFKA_TOPIC_PARTITIONS={before} or on the "
+            "in-memory cluster if that is where they were recorded, until they are published; "
+            "then change it"
         )
     connection.execute(update(store).values(partitions=partitions))
 

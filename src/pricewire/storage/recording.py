@@ -80,9 +80,10 @@ def _record(
 ) -> list[list[RecordedPrice]]:
     if again and connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL lock_timeout = '100ms'"))
-    last = _lock(connection, names)
+    last = _lock(connection, names) if names else {}
     found = _find(connection, group) if again else {}
-    fresh = [entry for entry in group if not _is_found(entry, found)]
+    kept = _find_refusals(connection, group) if again else set()
+    fresh = [entry for entry in group if not _is_found(entry, found) and entry.raw.id not in kept]
     numbered = list(_number(fresh, last))
     _insert(connection, fresh, numbered, last)
     return [_result(entry, found | dict(numbered)) for entry in group]
@@ -103,6 +104,15 @@ def _find(connection: Connection, group: Sequence[Entry]) -> dict[_Identity, Eve
         (row.raw_response_id, row.symbol, row.position): EventId(row.symbol, row.sequence)
         for row in rows
     }
+
+
+def _find_refusals(connection: Connection, group: Sequence[Entry]) -> set[UUID]:
+    """Return the answers without a price that are kept already."""
+    ids = [entry.raw.id for entry in group if not entry.drafts]
+    if not ids:
+        return set()
+    statement = select(raw_responses.c.id).where(raw_responses.c.id.in_(ids))
+    return set(connection.scalars(statement))
 
 
 def _identity(draft: Draft) -> _Identity:
@@ -130,6 +140,8 @@ def _insert(
 ) -> None:
     drafts = [draft for entry in entries for draft in entry.drafts]
     if not drafts:
+        if entries:
+            insert_rows(connection, (raw_responses, [_raw_row(entry) for entry in entries]))
         return
     rows = list(zip(drafts, (event_id for _, event_id in numbered), strict=True))
     insert_rows(
@@ -170,6 +182,9 @@ def _price_row(draft: Draft, event_id: EventId) -> dict[str, object]:
         "kind": quote.kind.value,
         "currency": quote.currency,
         "fetched_at": draft.fetched_at,
+        "delayed": quote.delayed,
+        "adjusted": quote.adjusted,
+        "exchange": quote.exchange,
     }
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 
-from pricewire.storage.database import Database, Rank, Session, T, Work, translated
+from pricewire.storage.database import Database, Rank, Session, Snapshot, T, Work, translated
 
 READERS = 3
 # Without recursive triggers REPLACE would delete rows of append-only tables unseen.
@@ -68,11 +68,38 @@ class SqliteDatabase(Database):
         """Give the database itself: its one process has every shard (`ownership`)."""
         yield self
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        session = _Snapshot(self._readers, self._read_threads)
+        await session.read(lambda connection: connection.exec_driver_sql("BEGIN"))
+        try:
+            yield session
+        finally:
+            await session.aclose()
+
     async def aclose(self) -> None:
         self._write_thread.shutdown()
         self._read_threads.shutdown()
         self._readers.dispose()
         self._writer.dispose()
+
+
+class _Snapshot:
+    """A reading connection of one's own, in a transaction."""
+
+    def __init__(self, engine: Engine, threads: ThreadPoolExecutor) -> None:
+        self._connection = engine.connect()
+        self._threads = threads
+
+    async def read(self, work: Work[T]) -> T:
+        def in_thread() -> T:
+            with translated():
+                return work(self._connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, in_thread)
+
+    async def aclose(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._connection.close)
 
 
 class Turn:

@@ -2,13 +2,15 @@
 
 `raw_responses`, `prices`, `events` and `publications` are append-only: triggers made by the first
 migration refuse every update and delete. `outbox` rows are deleted once published; `symbols`,
-`shards` and `store` hold the few values that change.
+`shards`, `store`, `processors`, `processor_states`, `dead_letters` and `budgets` hold
+what changes.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -86,6 +88,10 @@ prices = Table(
     Column("kind", Text, nullable=False),
     Column("currency", Text),
     Column("fetched_at", UtcDateTime, nullable=False),
+    # Null in rows from before there were these columns, as where the provider does not say.
+    Column("delayed", Boolean),
+    Column("adjusted", Boolean),
+    Column("exchange", Text),
     PrimaryKeyConstraint("symbol", "sequence"),
     UniqueConstraint("raw_response_id", "symbol", "position"),
 )
@@ -137,6 +143,48 @@ shards = Table(
     Column("next_offset", BigInteger),
     Column("blocked_since", UtcDateTime),
     Column("last_error", Text),
+)
+
+processors = Table(
+    "processors",
+    metadata,
+    Column("processor", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("topic_id", Text, nullable=False),
+    Column("next_offset", BigInteger),
+    Column("logged_at", BigInteger),
+    Column("counters", Text, nullable=False),
+    PrimaryKeyConstraint("processor", "partition"),
+)
+
+processor_states = Table(
+    "processor_states",
+    metadata,
+    Column("processor", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("symbol", SYMBOL, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("processor", "symbol", "partition"),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("topic_id", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    PrimaryKeyConstraint("topic_id", "partition", "offset"),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("counters", Text, nullable=False),
 )
 
 APPEND_ONLY = (raw_responses, prices, events, publications)

@@ -1,0 +1,112 @@
+"""`pricewire lag` and `pricewire dlq …`: how far processors are, and what they set aside.
+
+They ask the running service (`remote`). Invariant: redrive and drop show what they would do, and do
+it only with --yes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pricewire.cli.remote import ask
+
+app = typer.Typer(help="What processors set aside.", no_args_is_help=True)
+
+Ids = Annotated[list[str] | None, typer.Argument(help="partition/offset, such as 3/12")]
+ErrorClass = Annotated[str | None, typer.Option(help="All open ones of this class.")]
+All = Annotated[bool, typer.Option("--all", help="All open ones.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it; without, only show.")]
+
+
+def lag() -> None:
+    """Say how far each processor is behind, in events and in seconds."""
+    found = ask("GET", "/v1/lag")
+    rows = [
+        [
+            one["processor"],
+            str(one["partition"]),
+            str(one["next_offset"]),
+            str(one["end_offset"]),
+            str(one["behind"]),
+            f"{one['seconds']:.1f}",
+            *(str(one["counters"][name]) for name in ("taken", "repeats", "missing", "lost")),
+            str(one["counters"]["dead_letters"]),
+        ]
+        for one in found["lag"]
+    ]
+    columns = ("processor", "partition", "next", "end", "behind", "seconds")
+    _print((*columns, "taken", "repeats", "missing", "lost", "dead"), rows)
+
+
+@app.command("list")
+def list_letters(
+    limit: Annotated[int, typer.Option("-n", help="At most so many, 1 to 1000.")] = 50,
+    state: Annotated[str | None, typer.Option(help="open, redriven or dropped")] = None,
+    error_class: ErrorClass = None,
+) -> None:
+    """List dead letters, newest first."""
+    given = {"limit": limit, "state": state, "error_class": error_class}
+    query = urlencode({name: value for name, value in given.items() if value is not None})
+    _print_letters(ask("GET", f"/v1/dead-letters?{query}")["dead_letters"])
+
+
+@app.command("show")
+def show(letter: Annotated[str, typer.Argument(help="partition/offset, such as 3/12")]) -> None:
+    """Show one, with its bytes and headers as they came."""
+    typer.echo(json.dumps(ask("GET", f"/v1/dead-letters/{letter}"), indent=2))
+
+
+@app.command("redrive")
+def redrive(
+    ids: Ids = None, error_class: ErrorClass = None, everything: All = False, yes: Yes = False
+) -> None:
+    """Put dead letters back on the topic that they came from, each once."""
+    _settle("redrive", ids, error_class, everything, yes)
+
+
+@app.command("drop")
+def drop(
+    ids: Ids = None, error_class: ErrorClass = None, everything: All = False, yes: Yes = False
+) -> None:
+    """Give dead letters up; they stay on their topic."""
+    _settle("drop", ids, error_class, everything, yes)
+
+
+def _settle(
+    verb: str, ids: list[str] | None, error_class: str | None, everything: bool, yes: bool
+) -> None:
+    choice = {"ids": ids or None, "error_class": error_class, "all": everything, "dry_run": not yes}
+    _print_letters(ask("POST", f"/v1/dead-letters/{verb}", choice)["dead_letters"])
+    if not yes:
+        typer.echo(f"nothing was done; with --yes the open ones of these are chosen to {verb}")
+
+
+def _print_letters(letters: list[dict[str, Any]]) -> None:
+    rows = [
+        [
+            letter["id"],
+            letter["state"],
+            letter["error_class"],
+            letter["key"] or "",
+            f"{letter['origin_topic']}/{letter['origin_partition']}/{letter['origin_offset']}",
+            str(letter.get("new_offset") or ""),
+            letter["error"],
+        ]
+        for letter in letters
+    ]
+    _print(("id", "state", "class", "key", "origin", "new offset", "error"), rows)
+
+
+def _print(columns: tuple[str, ...], rows: list[list[str]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column != "error")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

@@ -1,0 +1,243 @@
+"""What stands on `price-events`, record by record: a price, something skipped, or poison; pure.
+
+The group reader gives processors what this makes of a record. Invariant: no record raises, whoever
+wrote it; a record without our headers is another producer's and counts under its place in the log.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from pricewire.domain.event import MAX_VALUE_BYTES, parse_source
+from pricewire.domain.quote import MAX_PRICE_DIGITS
+from pricewire.domain.symbol import parse_symbol
+from pricewire.errors import InvalidSymbol
+from pricewire.kafka.codec import PriceEventIn, decode_price_event, decode_raw_price_event
+from pricewire.services.processing import Poison, PriceTick, Record, Skipped
+
+NOT_TO_COUNT = frozenset({"pw-test", "pw-replay-id"})
+"""Headers of records that no processor counts (promise 2); a redriven one counts."""
+MAX_CACHED = 1_000_000
+MAX_SEQUENCE_DIGITS = 18
+FIVE = 5
+MAX_USUAL_BYTES = 400
+QUOTATION_MARK = ord('"')
+
+Headers = list[tuple[str, bytes | None]]
+
+
+class _Unreadable(Exception):
+    def __init__(self, error_class: str, error: str) -> None:
+        super().__init__(error)
+        self.error_class = error_class
+
+
+class RecordReader:
+    """Reads the records of one topic.
+
+    Args:
+        topic_id: part of the identity of records that have none of their own.
+    """
+
+    def __init__(self, topic: str, topic_id: str) -> None:
+        self.topic_id = topic_id
+        self._topic = topic
+        self._others = f"/kafka/{topic_id}"
+        # What a symbol or a source must look like is looked at once for each: how a value of the
+        # symbol begins where the relay wrote it, and the stores of ours.
+        self._usual: dict[bytes, tuple[str, bytes, int]] = {}
+        self._sources: dict[bytes, str] = {}
+
+    def read(self, message: Any) -> Record:
+        """Return what a message of confluent-kafka holds.
+
+        A record as the relay writes it is read here, step by step for speed; anything about it that
+        is unusual, wrong or new sends it the careful way, which says why.
+        """
+        headers, usual = message.headers(), self._usual.get(message.key())
+        if usual is None or headers is None or len(headers) != FIVE:
+            return self._read_carefully(message)
+        symbol, prefix, price_at = usual
+        (_, _), (id_name, event_id), (_, _), (source_name, ce_source), (_, _) = headers
+        value, source = message.value(), self._sources.get(ce_source)
+        if (
+            source is None
+            or value is None
+            or event_id is None
+            or id_name != "ce_id"
+            or source_name != "ce_source"
+            or len(value) > MAX_USUAL_BYTES
+            or not value.startswith(prefix)
+            # A string of digits would pass for a Decimal.
+            or value[price_at] == QUOTATION_MARK
+            or value.count(b'"price"') != 1
+        ):
+            return self._read_carefully(message)
+        try:
+            event = decode_price_event(value)
+            event_id = event_id.decode()
+            sequence = int(event_id[len(symbol) + 1 :])
+        except (msgspec.DecodeError, ValueError):
+            return self._read_carefully(message)
+        price, timestamp = event.price, event.timestamp
+        if (
+            event_id != f"{symbol}~{sequence}"
+            or event.symbol != symbol
+            or price <= 0
+            or not -MAX_PRICE_DIGITS <= price.adjusted() <= MAX_PRICE_DIGITS
+            or timestamp.tzinfo is not UTC
+        ):
+            return self._read_carefully(message)
+        return PriceTick(
+            message.partition(),
+            message.offset(),
+            message.timestamp()[1],
+            event_id,
+            sequence,
+            source,
+            symbol,
+            price,
+            timestamp,
+            event.source,
+            event.raw_response_id,
+        )
+
+    def _read_carefully(self, message: Any) -> Record:
+        try:
+            return self._read(message)
+        except _Unreadable as problem:
+            return poison(message, problem.error_class, str(problem))
+
+    def _read(self, message: Any) -> Record:
+        partition, offset = message.partition(), message.offset()
+        logged_at = message.timestamp()[1]
+        event_id, sequence, source, counts = self._identity(message.headers() or ())
+        if not counts:
+            return Skipped(partition, offset, logged_at)
+        event = _decoded(message.value())
+        symbol = self._symbol(message.key(), event.symbol)
+        if sequence is None:
+            event_id = f"{self._topic}/{partition}/{offset}"
+        elif event_id != f"{symbol}~{sequence}":
+            raise _Unreadable("key", f"the id {event_id} is not one of {symbol}")
+        price, timestamp = _price(event.price), _utc(event)
+        return PriceTick(
+            partition,
+            offset,
+            logged_at,
+            event_id,
+            sequence,
+            source,
+            symbol,
+            price,
+            timestamp,
+            event.source,
+            event.raw_response_id,
+        )
+
+    def _identity(self, headers: Any) -> tuple[str, int | None, str, bool]:
+        """Return id, sequence, source, and whether the record counts."""
+        found = dict(headers)
+        if not NOT_TO_COUNT.isdisjoint(found):
+            return "", None, "", False
+        source = self._source(found.get("ce_source"))
+        if source is None:
+            return "", None, self._others, True
+        event_id, sequence = _event_id(found.get("ce_id"))
+        return event_id, sequence, source, True
+
+    def _source(self, header: bytes | None) -> str | None:
+        """Return the source if it is a store of ours."""
+        if header is None:
+            return None
+        text = header.decode("utf-8", "replace")
+        if parse_source(text) is None:
+            return None
+        if len(self._sources) < MAX_CACHED:
+            self._sources[header] = text
+        return text
+
+    def _symbol(self, key: bytes | None, named: str) -> str:
+        """Return the symbol, which is the key as well."""
+        if key is None:
+            raise _Unreadable("key", f"a record of {named[:64]!r} has no key")
+        symbol = _checked_symbol(key)
+        if symbol != named:
+            raise _Unreadable("key", f"the key is {symbol}, the symbol {named[:64]!r}")
+        if len(self._usual) < MAX_CACHED:
+            prefix = b'{"symbol":"%s","price":' % key
+            self._usual[key] = (symbol, prefix, len(prefix))
+        return symbol
+
+
+def poison(message: Any, error_class: str, error: str) -> Poison:
+    """Return a message as it came, with what is wrong with it."""
+    return Poison(
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        tuple(message.headers() or ()),
+        error_class,
+        error[:500],
+    )
+
+
+def _event_id(header: bytes | None) -> tuple[str, int]:
+    text = (header or b"").decode("utf-8", "replace")
+    number = text.rpartition("~")[2]
+    if number.isascii() and number.isdigit() and len(number) <= MAX_SEQUENCE_DIGITS:
+        return text, int(number)
+    raise _Unreadable("schema", f"{text[:64]!r} is no event id: it is <symbol>~<sequence>")
+
+
+def _checked_symbol(key: bytes) -> str:
+    try:
+        return parse_symbol(key.decode("utf-8", "replace"))
+    except InvalidSymbol as error:
+        raise _Unreadable("key", error.detail) from None
+
+
+def _decoded(value: bytes | None) -> PriceEventIn:
+    if value is None:
+        raise _Unreadable("tombstone", "a price event has a value")
+    if len(value) > MAX_VALUE_BYTES:
+        raise _Unreadable(
+            "size", f"{len(value)} bytes; a price event has at most {MAX_VALUE_BYTES}"
+        )
+    try:
+        return decode_raw_price_event(value)
+    except msgspec.ValidationError as error:
+        raise _Unreadable("schema", str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _Unreadable("not_json", str(error)) from None
+
+
+def _price(raw: msgspec.Raw) -> Decimal:
+    text = bytes(raw).decode("ascii", "replace")
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        raise _Unreadable("schema", f"the price is {text[:64]}, which is no number") from None
+    if price <= 0:
+        raise _Unreadable("schema", f"the price is {text[:64]}; it must be above zero")
+    if len(text) > 2 * MAX_PRICE_DIGITS or abs(price.adjusted()) > MAX_PRICE_DIGITS:
+        raise _Unreadable("schema", f"the price has over {MAX_PRICE_DIGITS} digits")
+    return price
+
+
+def _utc(event: PriceEventIn) -> Any:
+    at = event.timestamp
+    if at.tzinfo is UTC:
+        return at
+    if at.tzinfo is None:
+        raise _Unreadable("schema", "the timestamp has no offset from UTC")
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise _Unreadable("schema", "the timestamp is out of range") from None

@@ -1,0 +1,187 @@
+"""Processors' checkpoints: a partition's owner, position and states; fulfils `Checkpoints`.
+
+`streams` calls it through its port. Invariant: states and position of a partition change together,
+in one transaction, and only for the owner of the present epoch (design promise 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+from sqlalchemy import Connection, bindparam, delete, select, update
+
+from pricewire.errors import OwnerChanged
+from pricewire.services.processing import Checkpoint, Claim, Counters, PartitionStart
+from pricewire.storage.bulk import upsert_rows
+from pricewire.storage.database import Database, Rank
+from pricewire.storage.tables import processor_states, processors
+
+log = structlog.get_logger()
+
+_MINE = (processors.c.processor == bindparam("which")) & (
+    processors.c.partition == bindparam("number")
+)
+_STATES = (processor_states.c.processor == bindparam("which")) & (
+    processor_states.c.partition == bindparam("number")
+)
+_FIND = select(processors).where(_MINE).with_for_update()
+_TAKE_OVER = update(processors).where(_MINE)
+_MOVE = (
+    update(processors)
+    .where(_MINE, processors.c.epoch == bindparam("mine"))
+    .values(next_offset=bindparam("next"), logged_at=bindparam("at"), counters=bindparam("counted"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a processor is in a partition; for lag displays."""
+
+    processor: str
+    partition: int
+    generation: int
+    topic_id: str
+    next_offset: int | None
+    logged_at: int | None
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class StoredState:
+    partition: int
+    state: bytes
+
+
+class SqlCheckpoints:
+    """Fulfils `Checkpoints` on PostgreSQL and SQLite."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, claim: Claim) -> PartitionStart:
+        make_row = self._database.insert(processors).on_conflict_do_nothing()
+
+        def work(connection: Connection) -> PartitionStart:
+            connection.execute(make_row, _new_row(claim))
+            return _claim(connection, claim)
+
+        return await self._database.write(Rank.OTHER, work)
+
+    async def write(self, processor: str, checkpoint: Checkpoint) -> None:
+        await self._database.write(
+            Rank.OTHER, lambda connection: _write(connection, processor, checkpoint)
+        )
+
+    async def positions(self) -> list[Position]:
+        """Return where every processor is."""
+        statement = select(processors).order_by(processors.c.processor, processors.c.partition)
+        rows = await self._database.read(lambda connection: connection.execute(statement).all())
+        return [
+            Position(
+                row.processor,
+                row.partition,
+                row.generation,
+                row.topic_id,
+                row.next_offset,
+                row.logged_at,
+                _counters(row.counters),
+            )
+            for row in rows
+        ]
+
+    async def states(self, processor: str, symbol: str) -> list[StoredState]:
+        """Return what the last checkpoint has of a symbol, partition by partition."""
+        statement = select(processor_states).where(
+            processor_states.c.processor == processor, processor_states.c.symbol == symbol
+        )
+        rows = await self._database.read(lambda connection: connection.execute(statement).all())
+        return [StoredState(row.partition, row.state) for row in rows]
+
+    async def symbols(self, processor: str) -> set[str]:
+        """Return the symbols that the last checkpoints know."""
+        statement = select(processor_states.c.symbol).where(
+            processor_states.c.processor == processor
+        )
+        found = await self._database.read(lambda connection: connection.scalars(statement).all())
+        return set(found)
+
+
+def _new_row(claim: Claim) -> dict[str, object]:
+    return {
+        "processor": claim.processor,
+        "partition": claim.partition,
+        "epoch": 0,
+        "generation": 1,
+        "version": claim.version,
+        "topic_id": claim.topic_id,
+        "next_offset": None,
+        "counters": "{}",
+    }
+
+
+def _claim(connection: Connection, claim: Claim) -> PartitionStart:
+    key = {"which": claim.processor, "number": claim.partition}
+    row = connection.execute(_FIND, key).one()
+    if (row.version, row.topic_id) != (claim.version, claim.topic_id):
+        return _begin_anew(connection, claim, row.epoch + 1, row.generation + 1)
+    connection.execute(_TAKE_OVER.values(epoch=row.epoch + 1), key)
+    found = connection.execute(select(processor_states).where(_STATES), key)
+    states = {state.symbol: state.state for state in found}
+    return PartitionStart(
+        row.epoch + 1, row.generation, row.next_offset, _counters(row.counters), states
+    )
+
+
+def _begin_anew(
+    connection: Connection, claim: Claim, epoch: int, generation: int
+) -> PartitionStart:
+    """Give up what was computed from another topic, or by another version of the step."""
+    key = {"which": claim.processor, "number": claim.partition}
+    connection.execute(delete(processor_states).where(_STATES), key)
+    values = _new_row(claim) | {"epoch": epoch, "generation": generation, "logged_at": None}
+    connection.execute(_TAKE_OVER.values(values), key)
+    log.warning(
+        "processor.began_anew",
+        processor=claim.processor,
+        partition=claim.partition,
+        generation=generation,
+        meaning="its state was of another topic or of another version; begins at the first record",
+    )
+    return PartitionStart(epoch, generation, None, Counters(), {})
+
+
+def _write(connection: Connection, processor: str, checkpoint: Checkpoint) -> None:
+    values = {
+        "which": processor,
+        "number": checkpoint.partition,
+        "mine": checkpoint.epoch,
+        "next": checkpoint.next_offset,
+        "at": checkpoint.logged_at,
+        "counted": msgspec.json.encode(checkpoint.counters).decode(),
+    }
+    if connection.execute(_MOVE, values).rowcount != 1:
+        raise OwnerChanged(
+            f"partition {checkpoint.partition} of {processor} has another owner by now"
+        )
+    if checkpoint.states:
+        upsert_rows(connection, processor_states, _state_rows(processor, checkpoint))
+
+
+def _state_rows(processor: str, checkpoint: Checkpoint) -> list[Mapping[str, object]]:
+    # In one order, so that two owners of a moment never wait for each other's rows.
+    return [
+        {
+            "processor": processor,
+            "partition": checkpoint.partition,
+            "symbol": symbol,
+            "state": checkpoint.states[symbol],
+        }
+        for symbol in sorted(checkpoint.states)
+    ]
+
+
+def _counters(stored: str) -> Counters:
+    return msgspec.json.decode(stored, type=Counters)

@@ -1,0 +1,155 @@
+"""The processor `averages`: a price event moves the averages of its symbol; a pure step.
+
+The runner gives it the events of a partition in the log's order. Invariant: what comes out depends
+on the events alone: the same ones give the same bytes under the same ids (design promise 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+
+from pricewire.domain.average import AverageSpec, Window, WindowState, new_window, parse_average
+from pricewire.domain.quote import price_text
+from pricewire.errors import InvalidParameter
+from pricewire.services.processing import PriceTick
+
+VERSION = "1"
+"""Changed with every change of what comes out: state of another version is not used."""
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A price in a window, with what it takes to explain it."""
+
+    event_id: str
+    offset: int
+    price: Decimal
+    timestamp: datetime
+    provider: str
+
+
+class AverageValue(msgspec.Struct, gc=False):
+    """A record's value on the topic `moving-averages`.
+
+    Args:
+        value: as a JSON number with its exact digits.
+        timestamp: of the price that moved the average, and so are the two ids.
+        count: how many prices the average is made of.
+    """
+
+    symbol: str
+    kind: str
+    window: str
+    value: Decimal | msgspec.Raw
+    timestamp: datetime
+    count: int
+    raw_response_id: UUID
+    event_id: str
+
+
+class StoredAverages(msgspec.Struct, array_like=True):
+    """A symbol's state as a checkpoint has it: windows by the average's name."""
+
+    newest: datetime | None
+    windows: dict[str, WindowState[Entry]]
+
+
+class SymbolAverages:
+    """A symbol's windows in memory."""
+
+    __slots__ = ("newest", "windows")
+
+    def __init__(self, newest: datetime | None, windows: list[Window[Entry]]) -> None:
+        self.newest = newest
+        self.windows = windows
+
+
+_encode_value = msgspec.json.Encoder(decimal_format="number").encode
+_dump = msgspec.msgpack.Encoder().encode
+_load = msgspec.msgpack.Decoder(StoredAverages).decode
+
+
+def read_state(stored: bytes) -> StoredAverages:
+    """Return what a checkpoint has of a symbol; the API explains averages with it."""
+    return _load(stored)
+
+
+class AveragesStep:
+    """The step.
+
+    Args:
+        specs: which averages; one that is new begins cold, one that is gone is forgotten.
+        only_new_times: count a price only if its market time is later than the last counted one;
+            else every event counts, also one in which a poll saw the same quote again.
+    """
+
+    name = "averages"
+    version = VERSION
+
+    def __init__(self, specs: Sequence[AverageSpec], *, only_new_times: bool) -> None:
+        self._specs = tuple(specs)
+        self._names = tuple((str(s), s.kind.value, s.window) for s in self._specs)
+        self._only_new_times = only_new_times
+
+    def new(self) -> SymbolAverages:
+        return SymbolAverages(None, [new_window(spec) for spec in self._specs])
+
+    def apply(self, state: SymbolAverages, tick: PriceTick) -> list[tuple[str, bytes]]:
+        """Count a price; return the name and the value of each average that has one."""
+        if self._only_new_times:
+            if state.newest is not None and tick.timestamp <= state.newest:
+                return []
+            state.newest = tick.timestamp
+        entry = Entry(tick.event_id, tick.offset, tick.price, tick.timestamp, tick.provider)
+        moved = []
+        for (name, kind, span), window in zip(self._names, state.windows, strict=True):
+            average = window.push(entry)
+            if average is not None:
+                moved.append((name, encode_average(tick, kind, span, average, window.size)))
+        return moved
+
+    def dump(self, state: SymbolAverages) -> bytes:
+        windows = {
+            name: window.state()
+            for (name, _, _), window in zip(self._names, state.windows, strict=True)
+        }
+        return _dump(StoredAverages(state.newest, windows))
+
+    def load(self, stored: bytes) -> SymbolAverages:
+        kept = _load(stored)
+        windows = [new_window(spec, kept.windows.get(str(spec))) for spec in self._specs]
+        return SymbolAverages(kept.newest, windows)
+
+
+def encode_average(tick: PriceTick, kind: str, window: str, average: Decimal, count: int) -> bytes:
+    """Return the value of a record on `moving-averages`."""
+    # Below this, a Decimal's text has an exponent.
+    value = average if average.adjusted() >= -6 else msgspec.Raw(price_text(average).encode())
+    return _encode_value(
+        AverageValue(
+            tick.symbol,
+            kind,
+            window,
+            value,
+            tick.timestamp,
+            count,
+            tick.raw_response_id,
+            tick.event_id,
+        )
+    )
+
+
+def parse_average_id(text: str) -> tuple[str, AverageSpec]:
+    """Return the event id and the average in an average's id, `AAPL~1234~sma:5`.
+
+    Raises:
+        InvalidParameter: `text` is none.
+    """
+    event_id, separator, name = text.rpartition("~")
+    if not separator:
+        raise InvalidParameter(f"{text[:64]!r} is no average's id: it is AAPL~1234~sma:5")
+    return event_id, parse_average(name)

@@ -1,0 +1,320 @@
+"""Runs a processor: reads, lets its step decide, puts outputs out, and makes checkpoints.
+
+Theory of operation (docs/decisions/0010). One thread reads the partitions that the group gives it
+and pushes each record through the ledger and the step; outputs are queued at once. A checkpoint is,
+in this order: flush the outputs, every report good; dump what changed; write state and position of
+each partition in one transaction that also proves that the partition is still ours; tell Kafka the
+offsets, for lag displays. The write runs beside the reading, one at a time. Whatever goes wrong
+leads to one place: purge, forget all memory, begin again from the last checkpoint.
+
+Invariants: a checkpoint holds exactly the records before its offset, and nothing that is not
+delivered; a partition's state is touched only between its `assigned` and its `released`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+
+from pricewire.errors import (
+    KafkaTrouble,
+    OwnerChanged,
+    PricewireError,
+    ProcessorBroken,
+    StoreError,
+    StoreUnavailable,
+)
+from pricewire.services.processing import (
+    Checkpoint,
+    Claim,
+    Counters,
+    Inputs,
+    OpenInputs,
+    OpenOutputs,
+    Outputs,
+    PartitionStart,
+    Poison,
+    PriceTick,
+    ProcessorStatus,
+    Record,
+)
+from pricewire.streams.partition import Partition, Put, Step
+
+READ_LIMIT = 2_000
+READ_SECONDS = 0.1
+BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+log = structlog.get_logger()
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """`Checkpoints`, called from the processor's thread."""
+
+    def claim(self, claim: Claim) -> Future[PartitionStart]: ...
+
+    def write(self, checkpoints: Sequence[Checkpoint]) -> Future[None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How often, how long, how much.
+
+    Args:
+        retention_ms: how long the topic keeps what is missing; None: for ever.
+        behind_seconds: reading stops while a checkpoint is in the making for longer than this.
+    """
+
+    checkpoint_seconds: float = 1.0
+    flush_seconds: float = 30.0
+    write_seconds: float = 30.0
+    behind_seconds: float = 10.0
+    retention_ms: int | None = None
+
+
+class Processor(Generic[S]):
+    """One processor; `run` is its thread.
+
+    Args:
+        pause: waits that long, or shorter if the processor is told to stop meanwhile.
+    """
+
+    def __init__(
+        self,
+        step: Step[S],
+        *,
+        open_inputs: OpenInputs,
+        open_outputs: OpenOutputs,
+        store: Store,
+        rules: Rules,
+        pause: Callable[[float], Any] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._step = step
+        self._open_inputs = open_inputs
+        self._open_outputs = open_outputs
+        self._store = store
+        self._rules = rules
+        self._pause = pause
+        self._clock = clock
+        self._stopping = False
+        self.status = ProcessorStatus(step.name)
+        self._partitions: dict[int, Partition[S]] = {}
+        self._inputs: Inputs
+        self._outputs: Outputs
+        self._put: Put
+        self._writing: Future[None] | None = None
+        self._began_writing = 0.0
+        self._due = 0.0
+
+    def stop(self) -> None:
+        """Make the last checkpoint, leave the group and return from `run`; from any thread."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Process until `stop`.
+
+        Raises:
+            ProcessorBroken: a record that a bug of ours stumbled over; nothing was skipped.
+            StartupError: the topic or the state is not as it must be.
+        """
+        failures = 0
+        while not self._stopping:
+            taken = self.status.counters.taken
+            try:
+                self._spell()
+            except (KafkaTrouble, StoreError, OwnerChanged) as error:
+                if not error.retryable:
+                    raise
+                failures = 0 if self.status.counters.taken > taken else failures + 1
+                self._tell_trouble(error, failures)
+                self._pause(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+        self.status.phase = "stopped"
+
+    def _tell_trouble(self, error: PricewireError, failures: int) -> None:
+        self.status.restarts += 1
+        self.status.phase = "waiting to begin again"
+        if failures <= 1 or error.detail != self.status.last_error:
+            log.warning("processor.restarted", processor=self._step.name, reason=error.detail,
+                        meaning="begins again from the last checkpoint")  # fmt: skip
+        self.status.last_error = error.detail
+
+    # One spell: a consumer and a producer, until something goes wrong or it is told to stop.
+
+    def _spell(self) -> None:
+        self._partitions.clear()
+        self._writing = None
+        self._outputs = self._open_outputs()
+        self._put = self._outputs.put
+        try:
+            self._inputs = self._open_inputs(
+                assigned=self._assigned,
+                released=self._released,
+                lost=self._lost,
+                expired=self._expired,
+            )
+            try:
+                self._read()
+            except BaseException:
+                # Nothing may be checkpointed any more: memory is forgotten before it is released.
+                self._partitions.clear()
+                raise
+            finally:
+                self._inputs.close()
+        finally:
+            self._partitions.clear()
+            self._outputs.close()
+
+    def _read(self) -> None:
+        self._due = self._clock() + self._rules.checkpoint_seconds
+        while not self._stopping:
+            self.status.phase = "running"
+            self._read_once()
+            self._outputs.serve()
+            self._tend_checkpoints()
+
+    def _read_once(self) -> None:
+        for record in self._inputs.read(READ_LIMIT, READ_SECONDS):
+            self._take(record)
+
+    def _take(self, record: Record) -> None:
+        partition = self._partitions.get(record.partition)
+        if partition is None:
+            return
+        if partition.next_offset is not None and record.offset < partition.next_offset:
+            return
+        try:
+            if type(record) is PriceTick:
+                if not partition.count(record, self._put):
+                    self._set_aside(partition, self._conflict(record))
+            elif type(record) is Poison:
+                self._set_aside(partition, record)
+            else:
+                partition.counters.skipped += 1
+        except PricewireError:
+            raise
+        except Exception as error:
+            raise ProcessorBroken(
+                f"{self._step.name} stumbled over partition {record.partition}, offset "
+                f"{record.offset}: {type(error).__name__}: {error}"
+            ) from error
+        partition.move_past(record.offset, record.logged_at)
+
+    def _conflict(self, tick: PriceTick) -> Poison:
+        error = f"{tick.event_id} of {tick.source} came before, with another raw response"
+        return self._inputs.poison(tick.partition, tick.offset, "conflict", error)
+
+    def _set_aside(self, partition: Partition[S], poison: Poison) -> None:
+        partition.counters.dead_letters += 1
+        self._outputs.put_dead_letter(poison)
+
+    # Checkpoints.
+
+    def _tend_checkpoints(self) -> None:
+        if self._writing is not None and self._writing.done():
+            self._finish_writing()
+            self._inputs.commit(self._written)
+        if self._writing is None and self._clock() >= self._due:
+            self._begin_writing()
+        if self._writing is not None and self._is_behind():
+            self._wait_for_the_store()
+
+    def _is_behind(self) -> bool:
+        return self._clock() - self._began_writing > self._rules.behind_seconds
+
+    def _wait_for_the_store(self) -> None:
+        """Stop reading, but stay in the group, until the checkpoint is written."""
+        self.status.phase = "waiting for the database"
+        self._inputs.pause()
+        while self._writing is not None and not self._writing.done() and not self._stopping:
+            self._read_once()
+        self._inputs.resume()
+
+    def _begin_writing(self) -> None:
+        self._began_writing = self._clock()
+        self._due = self._began_writing + self._rules.checkpoint_seconds
+        checkpoints = self._dumped(list(self._partitions.values()))
+        if checkpoints:
+            self._writing = self._store.write(checkpoints)
+
+    def _dumped(self, partitions: Sequence[Partition[S]]) -> list[Checkpoint]:
+        moved = [part for part in partitions if part.next_offset != part.dumped_offset]
+        if moved:
+            self._outputs.flush(self._rules.flush_seconds)
+        return [part.dump() for part in moved]
+
+    def _finish_writing(self) -> None:
+        writing, self._writing = self._writing, None
+        assert writing is not None
+        _result(writing, self._rules.write_seconds)
+        self.status.checkpoints += 1
+        self._tell_counters()
+
+    @property
+    def _written(self) -> dict[int, int]:
+        """Next offsets as the checkpoints have them; asked while none is in the making."""
+        return {
+            part.number: part.dumped_offset
+            for part in self._partitions.values()
+            if part.dumped_offset is not None
+        }
+
+    def _tell_counters(self) -> None:
+        total = Counters()
+        for name in Counters.__struct_fields__:
+            values = (getattr(part.counters, name) for part in self._partitions.values())
+            setattr(total, name, sum(values))
+        self.status.counters = total
+        self.status.partitions = {
+            number: part.next_offset or 0 for number, part in self._partitions.items()
+        }
+
+    # Rebalance: called inside `read` and `close`, in the processor's thread.
+
+    def _assigned(self, numbers: Sequence[int], topic_id: str) -> Mapping[int, int | None]:
+        for number in numbers:
+            claim = Claim(self._step.name, self._step.version, number, topic_id)
+            start = _result(self._store.claim(claim), self._rules.write_seconds)
+            self._partitions[number] = Partition(
+                self._step, number, start, self._rules.retention_ms
+            )
+        self._tell_counters()
+        return {number: self._partitions[number].next_offset for number in numbers}
+
+    def _released(self, numbers: Sequence[int]) -> None:
+        """Make a checkpoint of what is given back, then forget it."""
+        mine = [self._partitions[number] for number in numbers if number in self._partitions]
+        if mine and self._writing is not None:
+            self._finish_writing()
+        checkpoints = self._dumped(mine)
+        if checkpoints:
+            _result(self._store.write(checkpoints), self._rules.write_seconds)
+        self._lost(numbers)
+
+    def _lost(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self._partitions.pop(number, None)
+        self._tell_counters()
+
+    def _expired(self, number: int, wanted: int, first: int) -> None:
+        partition = self._partitions.get(number)
+        if partition is None:
+            return
+        partition.go_on_at(first)
+        log.error("processor.records_expired", processor=self._step.name, partition=number,
+                  wanted=wanted, first=first, expired=max(0, first - wanted),
+                  meaning="the topic has lost what came next; goes on at its first")  # fmt: skip
+
+
+def _result(future: Future[T], seconds: float) -> T:
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        raise StoreUnavailable(f"the database did not answer within {seconds:.0f} s") from None

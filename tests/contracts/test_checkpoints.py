@@ -1,0 +1,81 @@
+"""Checkpoints on both databases: one owner, state and position together, anew when they must."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from pricewire.errors import OwnerChanged
+from pricewire.services.processing import Checkpoint, Claim, Counters, PartitionStart
+from pricewire.storage.checkpoints import SqlCheckpoints, StoredState
+from pricewire.storage.database import Database
+
+CLAIM = Claim("averages", "1", 3, "topic-1")
+CHECKPOINT = Checkpoint(3, 1, 10, 1_700, Counters(taken=9, repeats=1), {"AAPL": b"a", "IBM": b"i"})
+
+
+async def test_a_first_owner_starts_from_nothing(database: Database) -> None:
+    start = await SqlCheckpoints(database).claim(CLAIM)
+    assert start == PartitionStart(1, 1, None, Counters(), {})
+
+
+async def test_the_next_owner_finds_what_was_written(database: Database) -> None:
+    checkpoints = SqlCheckpoints(database)
+    await checkpoints.claim(CLAIM)
+    await checkpoints.write("averages", CHECKPOINT)
+    later = Checkpoint(3, 1, 12, 1_900, Counters(taken=11, repeats=1), {"AAPL": b"b", "X": b""})
+    await checkpoints.write("averages", later)
+    start = await checkpoints.claim(CLAIM)
+    states = {"AAPL": b"b", "IBM": b"i", "X": b""}
+    assert start == PartitionStart(2, 1, 12, Counters(taken=11, repeats=1), states)
+
+
+async def test_a_former_owner_writes_nothing(database: Database) -> None:
+    checkpoints = SqlCheckpoints(database)
+    await checkpoints.claim(CLAIM)
+    await checkpoints.write("averages", CHECKPOINT)
+    await checkpoints.claim(CLAIM)
+    with pytest.raises(OwnerChanged, match="partition 3 of averages"):
+        await checkpoints.write("averages", replace(CHECKPOINT, next_offset=99))
+    assert (await checkpoints.claim(CLAIM)).next_offset == 10
+
+
+@pytest.mark.parametrize("other_claim", [replace(CLAIM, version="2"), replace(CLAIM, topic_id="t")])
+async def test_another_version_or_topic_begins_anew(database: Database, other_claim: Claim) -> None:
+    checkpoints = SqlCheckpoints(database)
+    await checkpoints.claim(CLAIM)
+    await checkpoints.write("averages", CHECKPOINT)
+    other = replace(CLAIM, partition=4)
+    await checkpoints.claim(other)
+    start = await checkpoints.claim(other_claim)
+    assert start == PartitionStart(2, 2, None, Counters(), {})
+    # The other partition is nobody's business.
+    assert (await checkpoints.claim(other)).generation == 1
+    assert await checkpoints.symbols("averages") == set()
+
+
+async def test_many_who_claim_at_once_get_epochs_of_their_own(database: Database) -> None:
+    checkpoints = SqlCheckpoints(database)
+    starts = await asyncio.gather(*(checkpoints.claim(CLAIM) for _ in range(8)))
+    assert sorted(start.epoch for start in starts) == list(range(1, 9))
+
+
+async def test_where_processors_are_is_told(database: Database) -> None:
+    checkpoints = SqlCheckpoints(database)
+    await checkpoints.claim(CLAIM)
+    await checkpoints.write("averages", CHECKPOINT)
+    [position] = await checkpoints.positions()
+    assert (position.processor, position.partition, position.next_offset) == ("averages", 3, 10)
+    assert (position.logged_at, position.counters.taken) == (1_700, 9)
+    assert await checkpoints.states("averages", "IBM") == [StoredState(3, b"i")]
+    assert await checkpoints.symbols("averages") == {"AAPL", "IBM"}
+
+
+async def test_a_large_checkpoint_is_written_whole(database: Database) -> None:
+    checkpoints = SqlCheckpoints(database)
+    await checkpoints.claim(CLAIM)
+    states = {f"S{number}": b"x" * 500 for number in range(3_000)}
+    await checkpoints.write("averages", replace(CHECKPOINT, states=states))
+    assert (await checkpoints.claim(CLAIM)).states == states

@@ -1,0 +1,1 @@
+"""Bodies of the shapes that each stock vendor answers with; made up, by vendor."""

@@ -1,0 +1,133 @@
+"""Settings → providers: which are there, which are refused, what is told of them over HTTP."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from pricewire.bootstrap import Services
+from pricewire.bootstrap_providers import Listed, listed, made
+from pricewire.errors import StartupError
+from pricewire.providers.catalogue import VENDORS
+from pricewire.settings import Settings, load_settings
+from pricewire.web.app import create_app
+
+KEYED = {"alpha_vantage", "finnhub", "twelve_data", "massive", "alpaca", "tiingo"}
+KEYLESS = {"history", "yahoo", "coinbase", "binance", "kraken"}
+
+
+def settings(**given: str) -> Settings:
+    return load_settings(_env_file=None, **given)
+
+
+def keys() -> dict[str, str]:
+    return {
+        f"{vendor.name}_{need}": "S3CRET" for vendor in VENDORS.values() for need in vendor.needs
+    }
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def names(given: Settings) -> set[str]:
+    providers = made(given, now)
+    for name, provider in providers.items():
+        assert provider.name == name
+        await provider.aclose()
+    return set(providers)
+
+
+async def test_providers_without_a_key_are_always_there_and_others_once_theirs_is_set() -> None:
+    assert await names(settings()) == KEYLESS
+    assert await names(settings(finnhub_api_key="x")) == KEYLESS | {"finnhub"}
+    assert await names(settings(**keys())) == KEYLESS | KEYED
+
+
+async def test_alpaca_needs_both_halves_of_its_key() -> None:
+    assert await names(settings(alpaca_api_key_id="x")) == KEYLESS
+    assert await names(settings(alpaca_api_secret_key="x")) == KEYLESS
+    both = settings(alpaca_api_key_id="x", alpaca_api_secret_key="y")
+    assert await names(both) == KEYLESS | {"alpaca"}
+
+
+def test_where_a_vendor_is_asked_by_default_is_its_origin() -> None:
+    for vendor in VENDORS.values():
+        assert getattr(settings(), f"{vendor.name}_base_url") == vendor.origin
+
+
+@pytest.mark.parametrize("name", sorted(KEYED))
+def test_a_default_provider_needs_its_keys(name: str) -> None:
+    with pytest.raises(StartupError, match=f"DEFAULT_PROVIDER={name} needs {name.upper()}_API"):
+        settings(default_provider=name)
+    assert settings(default_provider=name, **keys()).provider == name
+
+
+@pytest.mark.parametrize("name", sorted(KEYLESS))
+def test_a_default_provider_without_keys_needs_nothing(name: str) -> None:
+    assert settings(default_provider=name).provider == name
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"default_provider": "nosuch"}, "DEFAULT_PROVIDER is one of history"),
+        ({"default_provider": "polygon"}, "massive"),
+        ({"default_provider": "ccxt:kraken"}, "CCXT_EXCHANGES"),
+        ({"ccxt_exchanges": "Kraken"}, "CCXT_EXCHANGES"),
+        ({"ccxt_exchanges": "kraken,,x"}, "CCXT_EXCHANGES"),
+        ({"kraken_base_url": "https://api.kraken.com/0"}, "KRAKEN_BASE_URL"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_start_up(given: dict[str, str], told: str) -> None:
+    with pytest.raises(StartupError, match=told):
+        settings(**given)
+
+
+@dataclass(frozen=True)
+class Running:
+    """As much of the running services as the route asks for."""
+
+    providers: tuple[Listed, ...]
+
+
+async def answered(given: Settings) -> dict[str, dict[str, Any]]:
+    app = create_app(cast("Services", Running(tuple(listed(given)))))
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "GET", "path": "/v1/providers", "headers": []}
+    await app(scope | {"query_string": b"", "root_path": ""}, receive, send)
+    [start, body] = sent[:2]
+    assert (b"content-type", b"application/json") in start["headers"]
+    assert b"S3CRET" not in body["body"]
+    return {one["name"]: one for one in json.loads(body["body"])["providers"]}
+
+
+async def test_the_route_lists_them_all_and_shows_no_key() -> None:
+    told = await answered(settings(tiingo_api_key="S3CRET", default_provider="tiingo"))
+    assert set(told) == KEYLESS | KEYED
+    assert told["tiingo"] == {
+        "name": "tiingo",
+        "title": "Tiingo",
+        "needs": ["TIINGO_API_KEY"],
+        "configured": True,
+        "default": True,
+        "base_url": "https://api.tiingo.com",
+        "batch": told["tiingo"]["batch"],
+        "history": True,
+    }
+    assert [one["name"] for one in told.values() if one["default"]] == ["tiingo"]
+    assert not told["alpaca"]["configured"]
+    assert told["alpaca"]["needs"] == ["ALPACA_API_KEY_ID", "ALPACA_API_SECRET_KEY"]
+    assert told["yahoo"]["configured"]
+    assert not told["yahoo"]["needs"]

@@ -1,0 +1,205 @@
+"""What processors are given for each record: a price, something to skip, or poison."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pricewire.kafka.records import RecordReader
+from pricewire.services.processing import Poison, PriceTick, Record, Skipped
+
+SOURCE = "/pricewire/01a208e5-c4c5-74aa-b7c5-5302ea8208dd/1"
+RAW_ID = "01a208e5-dfcd-7325-bd50-2c7e2cf2631a"
+VALUE = (
+    b'{"symbol":"AAPL","price":112.1300,"timestamp":"2024-03-20T10:30:00Z",'
+    b'"source":"alpha_vantage","raw_response_id":"01a208e5-dfcd-7325-bd50-2c7e2cf2631a"}'
+)
+HEADERS = [
+    ("ce_specversion", b"1.0"),
+    ("ce_id", b"AAPL~12"),
+    ("ce_type", b"price.recorded"),
+    ("ce_source", SOURCE.encode()),
+    ("content-type", b"application/json"),
+]
+
+
+class Message:
+    """A message as confluent-kafka gives it."""
+
+    def __init__(
+        self, value: bytes | None = VALUE, key: bytes | None = b"AAPL", headers: Any = HEADERS
+    ) -> None:
+        self._value, self._key, self._headers = value, key, headers
+
+    def value(self) -> bytes | None:
+        return self._value
+
+    def key(self) -> bytes | None:
+        return self._key
+
+    def headers(self) -> Any:
+        return self._headers
+
+    def partition(self) -> int:
+        return 3
+
+    def offset(self) -> int:
+        return 77
+
+    def timestamp(self) -> tuple[int, int]:
+        return (1, 1_700)
+
+
+TICK = PriceTick(
+    3,
+    77,
+    1_700,
+    "AAPL~12",
+    12,
+    SOURCE,
+    "AAPL",
+    Decimal("112.1300"),
+    datetime(2024, 3, 20, 10, 30, tzinfo=UTC),
+    "alpha_vantage",
+    UUID(RAW_ID),
+)
+
+
+def read(*messages: Message) -> list[Record]:
+    reader = RecordReader("price-events", "topic-1")
+    return [reader.read(message) for message in messages]
+
+
+def changed(old: bytes, new: bytes) -> bytes:
+    assert old in VALUE
+    return VALUE.replace(old, new)
+
+
+def test_a_record_of_the_relay_is_a_price() -> None:
+    # Twice: the first of a symbol goes the careful way, the next the usual one.
+    for tick in read(Message(), Message()):
+        assert tick == TICK
+        assert isinstance(tick, PriceTick)
+        assert str(tick.price) == "112.1300"
+
+
+def test_more_headers_change_nothing() -> None:
+    assert read(Message(), Message(headers=[*HEADERS, ("pw-precision", b"day")])) == [TICK, TICK]
+
+
+@pytest.mark.parametrize("name", ["pw-test", "pw-replay-id"])
+def test_tests_and_replays_do_not_count(name: str) -> None:
+    marked = Message(headers=[*HEADERS, (name, b"1")])
+    assert read(Message(), marked)[1] == Skipped(3, 77, 1_700)
+    assert read(Message(headers=[(name, b"")])) == [Skipped(3, 77, 1_700)]
+
+
+def test_a_redriven_record_counts() -> None:
+    assert read(Message(headers=[*HEADERS, ("pw-redrive", b"1")])) == [TICK]
+
+
+@pytest.mark.parametrize("headers", [None, [], [("ce_id", b"x"), ("ce_source", b"/other")]])
+def test_another_producers_record_is_named_by_its_place(headers: Any) -> None:
+    [tick] = read(Message(headers=headers))
+    assert isinstance(tick, PriceTick)
+    assert (tick.event_id, tick.sequence) == ("price-events/3/77", None)
+    assert tick.source == "/kafka/topic-1"
+
+
+def test_another_producers_time_is_told_in_utc() -> None:
+    [tick] = read(Message(changed(b"10:30:00Z", b"11:30:00+01:00"), headers=None))
+    assert isinstance(tick, PriceTick)
+    assert tick.timestamp == datetime(2024, 3, 20, 10, 30, tzinfo=UTC)
+    assert tick.timestamp.tzinfo is UTC
+
+
+POISON: dict[str, list[bytes | None]] = {
+    "not_json": [b"{", b"price", b"\x00\x00\x00\x00\x01" + VALUE, b"", b"\xff\xfe", b"{'a': 1}"],
+    "schema": [
+        changed(b"112.1300", b'"112.1300"'),
+        changed(b"112.1300", b"null"),
+        changed(b"112.1300", b"0"),
+        changed(b"112.1300", b"-1"),
+        changed(b"112.1300", b"1e999"),
+        changed(b"112.1300", b"[1]"),
+        changed(b'"price":112.1300,', b""),
+        changed(b"10:30:00Z", b"10:30:00"),
+        changed(b"2024-03-20T10:30:00Z", b"yesterday"),
+        changed(RAW_ID.encode(), b"uuid-here"),
+        changed(b'"AAPL"', b"5"),
+        b"[]",
+        b"5",
+    ],
+    "key": [changed(b"AAPL", b"MSFT"), changed(b"AAPL", b"AA~PL")],
+    "size": [VALUE[:-1] + b" " * 1_000_000 + b"}"],
+    "tombstone": [None],
+}
+
+
+@pytest.mark.parametrize(
+    ("error_class", "number"),
+    [(error_class, n) for error_class, values in POISON.items() for n in range(len(values))],
+)
+@pytest.mark.parametrize("ours", [True, False])
+def test_poison_is_named_and_kept_as_it_came(error_class: str, number: int, ours: bool) -> None:
+    value = POISON[error_class][number]
+    headers = HEADERS if ours else None
+    for found in read(Message(), Message(value, headers=headers))[1:]:
+        assert isinstance(found, Poison)
+        assert (found.error_class, found.value, found.key) == (error_class, value, b"AAPL")
+        assert list(found.headers) == (headers or [])
+        assert 0 < len(found.error) <= 500
+
+
+@pytest.mark.parametrize("not_a_number", [b"NaN", b"Infinity", b"-Infinity", b"nan"])
+def test_not_a_number_is_poison(not_a_number: bytes) -> None:
+    [found] = read(Message(changed(b"112.1300", not_a_number)))
+    assert isinstance(found, Poison)
+    assert found.error_class == "not_json"
+
+
+@pytest.mark.parametrize(
+    ("key", "headers", "error_class"),
+    [
+        (None, HEADERS, "key"),
+        (b"MSFT", HEADERS, "key"),
+        (b"\xff", HEADERS, "key"),
+        (b"AAPL", [*HEADERS[:1], ("ce_id", b"MSFT~12"), *HEADERS[2:]], "key"),
+        (b"AAPL", [*HEADERS[:1], ("ce_id", b"AAPL~012"), *HEADERS[2:]], "key"),
+        (b"AAPL", [*HEADERS[:1], ("ce_id", b"AAPL~x"), *HEADERS[2:]], "schema"),
+        (b"AAPL", [*HEADERS[:1], ("ce_id", b"AAPL"), *HEADERS[2:]], "schema"),
+        (b"AAPL", [*HEADERS[:1], *HEADERS[2:]], "schema"),
+    ],
+    ids=range(8),
+)
+def test_a_key_or_an_id_that_is_not_the_symbols_is_poison(
+    key: bytes | None, headers: Any, error_class: str
+) -> None:
+    for found in read(Message(), Message(key=key, headers=headers))[1:]:
+        assert isinstance(found, Poison)
+        assert found.error_class == error_class
+
+
+@given(st.data())
+def test_no_bytes_raise(data: st.DataObject) -> None:
+    body = bytearray(VALUE)
+    for _ in range(data.draw(st.integers(0, 4))):
+        place = data.draw(st.integers(0, len(body) - 1))
+        body[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    maybe = st.none() | st.binary(max_size=8)
+    headers = data.draw(
+        st.sampled_from([HEADERS, None]) | st.lists(st.tuples(st.text(max_size=9), maybe))
+    )
+    key = data.draw(st.just(b"AAPL") | maybe)
+    usual, found = read(Message(), Message(bytes(body), key, headers))
+    assert usual == TICK
+    if isinstance(found, PriceTick):
+        assert found.price.is_finite()
+        assert found.price > 0
+        assert found.symbol.encode() == key
