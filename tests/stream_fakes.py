@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pricewire.errors import KafkaUnavailable, OwnerChanged
+from pricewire.errors import KafkaUnavailable, OwnerChanged, PricewireError
 from pricewire.services.processing import (
     Checkpoint,
     Claim,
@@ -236,6 +236,8 @@ class World:
         self.now = 0.0
         self.crashed = False
         self.processor: Processor[Any]
+        self.refusals: list[PricewireError] = []
+        """What joining the group fails with, one try after the other."""
         self._moves: list[Move] = []
 
     def next_move(self) -> Move | None:
@@ -258,6 +260,8 @@ class World:
             return self.outputs
 
         def open_inputs(**callbacks: Any) -> ScriptedInputs:
+            if self.refusals:
+                raise self.refusals.pop()
             return ScriptedInputs(self, callbacks)
 
         self.processor = Processor(

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import structlog
 from confluent_kafka import murmur2
 from pydantic import SecretStr
 
@@ -59,6 +60,8 @@ from pricewire.storage.sqlite import SqliteDatabase, sqlite_path
 __all__ = ["ALL_PARTS", "Connection", "LocalKafka", "Parts", "Processing", "Services"]
 
 Say = Callable[[str], None]
+
+log = structlog.get_logger()
 
 
 def now() -> datetime:
@@ -240,6 +243,10 @@ async def running(
     """
     partitions = MEMORY_PARTITIONS if connection.in_memory else settings.kafka_topic_partitions
     async with AsyncExitStack() as stack:
+        # First of all: a file that cannot be played keeps the rest from starting.
+        providers = made(settings, now)
+        for provider in providers.values():
+            stack.push_async_callback(provider.aclose)
         database = await stack.enter_async_context(opened_database(settings, parts))
         reads = SqlReads(database)
         if connection.in_memory:
@@ -265,7 +272,8 @@ async def running(
             processor, task = await stack.enter_async_context(
                 running_averages(settings, connection, database, partitions)
             )
-            _watch(task, crashed)
+            # Beside others a processor dies alone: prices must still be recorded and published.
+            task.add_done_callback(_tell_broken) if parts.api else _watch(task, crashed)
             processors.append(processor.status)
         averages = processing = None
         if parts.api:
@@ -282,9 +290,6 @@ async def running(
             committed=relay.wake if parts.relay else lambda _: None,
         )
         stack.push_async_callback(_stop, _start(door.run(), crashed), door.close)
-        providers = made(settings, now)
-        for provider in providers.values():
-            stack.push_async_callback(provider.aclose)
         yield Services(
             latest=LatestPrice(providers, settings.provider, door=door, receipts=receipts),
             receipts=receipts,
@@ -351,6 +356,11 @@ def _watch(task: asyncio.Task[None], crashed: asyncio.Future[None]) -> asyncio.T
 
     task.add_done_callback(ended)
     return task
+
+
+def _tell_broken(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("processor.broken", exc_info=error, meaning="it stopped; nothing was skipped")
 
 
 async def _stop(task: asyncio.Task[None], tell: Callable[[], None]) -> None:

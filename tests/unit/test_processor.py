@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricewire.domain.average import average_of, parse_averages
-from pricewire.errors import OwnerChanged, ProcessorBroken
+from pricewire.errors import OwnerChanged, ProcessorBroken, TopicMismatch
 from pricewire.services.processing import (
     Counters,
     PartitionStart,
@@ -221,6 +221,14 @@ def test_a_bug_stops_the_processor_and_names_the_record() -> None:
     with pytest.raises(ProcessorBroken, match="partition 0, offset 0: ZeroDivisionError"):
         world.run(Stumbling(SPECS, only_new_times=False))
     assert world.store.partitions[0].next_offset is None
+
+
+def test_a_topic_that_is_not_as_configured_is_waited_for() -> None:
+    world = World({0: [tick(0, "AAPL", 1)]}, partition_of)
+    world.refusals = [TopicMismatch("two partitions, not six")] * 3
+    world.run(step())
+    assert world.processor.status.restarts == 3
+    assert world.store.partitions[0].counters.taken == 1
 
 
 def test_only_new_market_times_count_where_that_is_asked_for() -> None:

@@ -123,16 +123,16 @@ class Processor(Generic[S]):
 
         Raises:
             ProcessorBroken: a record that a bug of ours stumbled over; nothing was skipped.
-            StartupError: the topic or the state is not as it must be.
         """
         failures = 0
         while not self._stopping:
             taken = self.status.counters.taken
             try:
                 self._spell()
+            except ProcessorBroken:
+                self.status.phase = "stopped by a bug"
+                raise
             except (KafkaTrouble, StoreError, OwnerChanged) as error:
-                if not error.retryable:
-                    raise
                 failures = 0 if self.status.counters.taken > taken else failures + 1
                 self._tell_trouble(error, failures)
                 self._pause(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
@@ -142,8 +142,9 @@ class Processor(Generic[S]):
         self.status.restarts += 1
         self.status.phase = "waiting to begin again"
         if failures <= 1 or error.detail != self.status.last_error:
-            log.warning("processor.restarted", processor=self._step.name, reason=error.detail,
-                        meaning="begins again from the last checkpoint")  # fmt: skip
+            tell = log.warning if error.retryable else log.error
+            tell("processor.restarted", processor=self._step.name, reason=error.detail,
+                 meaning="begins again from the last checkpoint")  # fmt: skip
         self.status.last_error = error.detail
 
     # One spell: a consumer and a producer, until something goes wrong or it is told to stop.
