@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from pricewire.storage.database import Database
 from pricewire.storage.migrate import migrate
@@ -16,6 +18,12 @@ from tests.kafka_tools import kafka
 from tests.postgres_tools import LocalPostgres, postgres
 
 __all__ = ["kafka", "postgres"]
+
+# How long an example takes says nothing on a machine that is shared.
+hypothesis_settings.register_profile(
+    "shared", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("shared")
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

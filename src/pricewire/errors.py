@@ -8,6 +8,8 @@ PricewireError
 ├── ProviderError               502  a provider's answer is no price
 │   ├── UnknownSymbol           404
 │   ├── NotAPrice               502  malformed, artificial, other symbol, zero …
+│   │   ├── OtherCurrency       502
+│   │   └── OtherKind           502
 │   ├── ProviderRefused         502  key or plan; waiting does not help
 │   ├── Throttled               503  too many calls; says for how long
 │   ├── ProviderDown            503
@@ -31,6 +33,8 @@ answers, `code` is the stable word for machines, and no message holds a secret.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
@@ -76,10 +80,23 @@ class NotFound(PricewireError):
     status = 404
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A provider that was asked, or not even that, and why it gave no price."""
+
+    provider: str
+    code: str
+    detail: str
+
+
 class ProviderError(PricewireError):
     code = "provider_error"
     title = "Provider error"
     status = 502
+    raw: object = None
+    """The raw response that says so, where there was one; it is kept like any other."""
+    attempts: Sequence[Attempt] = ()
+    """All providers that gave no price, where several could have."""
 
 
 class UnknownSymbol(ProviderError):
@@ -93,6 +110,20 @@ class NotAPrice(ProviderError):
 
     code = "not_a_price"
     title = "Provider answered something that is no price"
+
+
+class OtherCurrency(NotAPrice):
+    """A price, but in another currency than the stored ones of that symbol."""
+
+    code = "other_currency"
+    title = "Provider answered in another currency"
+
+
+class OtherKind(NotAPrice):
+    """A price, but of another kind than the caller asked for."""
+
+    code = "other_kind"
+    title = "Provider answered with another kind of price"
 
 
 class ProviderRefused(ProviderError):

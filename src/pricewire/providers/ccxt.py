@@ -105,13 +105,20 @@ class CcxtProvider:
         heard = _Heard()
         token = _heard.set(heard)
         try:
+            return await self._fetched(symbol, heard)
+        except ProviderError as error:
+            error.raw = heard.raw
+            raise
+        finally:
+            _heard.reset(token)
+
+    async def _fetched(self, symbol: str, heard: _Heard) -> Fetched:
+        try:
             ticker = members(await self._client.fetch_ticker(own_symbol(symbol)))
         except self._ccxt.BaseError as error:
             raise self._refusal(error, symbol) from None
         except _STUMBLES:
             raise NotAPrice(f"ccxt cannot read what {self._exchange} answered") from None
-        finally:
-            _heard.reset(token)
         if heard.raw is None:
             raise NotAPrice(f"{self.name} gave a price without an answer")
         return Fetched(heard.raw, self._read(ticker, symbol, heard.raw).quotes)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from pricewire.domain.quote import Fetched, RawResponse
-from pricewire.errors import InvalidParameter, NotAPrice
+from pricewire.errors import InvalidParameter, NotAPrice, ProviderError
 from pricewire.providers.anatomy import Answer, Parsed, Request, Span, Vendor, read
 from pricewire.providers.http import HttpClient
 
@@ -59,7 +59,11 @@ class RestProvider:
         fetched = await self.fetch_many((symbol,))
         if len(fetched.quotes) != 1:
             reason = fetched.refused.get(symbol)
-            raise reason or NotAPrice(f"{self._vendor.title} gave no single price for {symbol}")
+            error = reason or NotAPrice(
+                f"{self._vendor.title} gave no single price for {symbol}"
+            )
+            error.raw = fetched.raw
+            raise error
         return fetched
 
     async def fetch_many(self, symbols: Sequence[str]) -> Fetched:
@@ -119,5 +123,9 @@ class RestProvider:
         await self._http.aclose()
 
     def _fetched(self, raw: RawResponse, symbols: Sequence[str]) -> Fetched:
-        parsed = self.read(raw, symbols)
+        try:
+            parsed = self.read(raw, symbols)
+        except ProviderError as error:
+            error.raw = raw
+            raise
         return Fetched(raw, parsed.quotes, parsed.bars, parsed.refused)
