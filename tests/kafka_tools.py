@@ -7,7 +7,9 @@ need it are skipped with the reason, except in CI, where that is a failure.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import time
@@ -115,10 +117,12 @@ def _output(command: list[str], folder: Path | None = None) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Return a port that is free, and that no outgoing connection is given before it is used."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def local_kafka(home: Path, port: int | None = None) -> LocalKafka:

@@ -50,6 +50,35 @@ CASES = [
         "ACME 42.4200 2024-03-20T00:00:00Z day last",
     ),
     case(
+        "csv_intraday",
+        b"time,open,high,low,close,volume\r\n"
+        b"2020-12-18 20:00:00,218.79,218.79,218.75,218.75,1102\r\n"
+        b"2020-12-18 19:58:00,218.63,218.75,218.63,218.75,1491\r\n",
+        "ACME 218.75 2020-12-19T01:00:00Z minute last",
+        bars=(
+            "ACME 2020-12-19T01:00Z 218.79 218.79 218.75 218.75",
+            "ACME 2020-12-19T00:58Z 218.63 218.75 218.63 218.75",
+        ),
+    ),
+    case("csv_of_something", b"ipo,name\r\n2020-12-18,Acme\r\n", "not_a_price"),
+    case("csv_cut_off", b"timestamp,open,high,low,close\r\n2020-12-18,1,2", "not_a_price"),
+    case(
+        "crypto_intraday_of_old",
+        {
+            "Meta Data": {
+                "2. Digital Currency Code": "ABC",
+                "4. Market Code": "CNY",
+                "8. Time Zone": "UTC",
+            },
+            "Time Series (Digital Currency Intraday)": {
+                "2017-12-20 19:30:00": {"1a. price (CNY)": "42.50", "1b. price (USD)": "6.4"},
+                "2017-12-20 19:25:00": {"1a. price (CNY)": "42.40", "1b. price (USD)": "6.3"},
+            },
+        },
+        "ABC/CNY 42.50 2017-12-20T19:30:00Z minute last CNY",
+        symbols="ABC/CNY",
+    ),
+    case(
         "rate",
         {
             "Realtime Currency Exchange Rate": {

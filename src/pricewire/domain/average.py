@@ -159,8 +159,6 @@ class Window(ABC, Generic[P]):
         return _quantize(_divide(dividend, divisor), self._unit)
 
     def _note_places(self, price: Decimal) -> None:
-        if price.same_quantum(self._quantum):
-            return
         self._quantum = price
         places = -int(price.as_tuple().exponent)
         if places > self._places:
@@ -206,7 +204,8 @@ class _CountWindow(Window[P]):
     def _take(self, entry: P) -> bool:
         """Take `entry` in, let the oldest go from a full window; return whether it is full."""
         price, entries = entry.price, self._entries
-        self._note_places(price)
+        if not price.same_quantum(self._quantum):
+            self._note_places(price)
         entries.append(entry)
         total = _add(self._sum, price)
         if len(entries) > self._count:
@@ -219,7 +218,9 @@ class SimpleWindow(_CountWindow[P]):
     """SMA: the mean of the last `count` prices."""
 
     def push(self, entry: P) -> Decimal | None:
-        return self._rounded(self._sum, self._divisor) if self._take(entry) else None
+        if not self._take(entry):
+            return None
+        return _quantize(_divide(self._sum, self._divisor), self._unit)
 
     def value(self) -> Decimal | None:
         return self._rounded(self._sum, self._divisor) if self._is_warm else None

@@ -6,13 +6,13 @@ sent and the symbol that was asked for; every other body, whatever its bytes, is
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable
 from typing import Final
 
 from pricewire.domain.quote import Precision, PriceKind
 from pricewire.errors import NotAPrice, UnknownSymbol
+from pricewire.providers.alpha_vantage_csv import SERIES, from_csv
 from pricewire.providers.alpha_vantage_refusals import refuse_by_status, refuse_by_wording
 from pricewire.providers.anatomy import Answer, Parsed
 from pricewire.providers.found import Found
@@ -35,7 +35,6 @@ _EASTERN: Final = "America/New_York"
 _PAIR: Final = re.compile(r"([A-Z]{3,5})[/-]([A-Z]{3,5})")
 _NUMBERED: Final = re.compile(r"^\d+[a-z]?\. ")
 _MARKET: Final = re.compile(r"(?P<name>.+) \((?P<currency>[A-Z]{3,5})\)")
-_CSV: Final = ("symbol", "price", "latestDay")
 
 
 def split_pair(symbol: str) -> Pair | None:
@@ -68,24 +67,11 @@ def _body(answer: Answer) -> Members:
     try:
         value = read_json(answer.body)
     except NotJson:
-        value = _csv(plain(answer))
+        value = from_csv(plain(answer))
     if isinstance(value, dict):
         return value
     refuse_by_status(answer)
     raise NotAPrice(f"{_TITLE} answered something that is no JSON object")
-
-
-def _csv(words: str) -> Members | None:
-    """Return a quote of `datatype=csv` as its JSON has it."""
-    lines = words.splitlines()
-    try:
-        table = list(csv.reader(lines, strict=True)) if len(lines) == 2 else []
-    except csv.Error:
-        return None
-    if len(table) != 2 or not set(_CSV) <= set(table[0]) or len(table[0]) != len(table[1]):
-        return None
-    row = dict(zip(table[0], table[1], strict=True))
-    return {"Global Quote": row | {"latest trading day": row["latestDay"]}}
 
 
 def _read(body: Members, found: Found) -> None:
@@ -149,20 +135,28 @@ def _read_series(title: str, content: object, meta: Members, found: Found) -> No
     """File all bars, and the close of the newest as the price."""
     series = members(content)
     base, currency = _pair_in(meta)
-    symbol = found.asked(f"{base}/{currency}" if base else meta.get("Symbol"))
+    if title == SERIES:
+        symbol = found.only()
+        zone = "UTC" if split_pair(symbol) else _EASTERN
+    else:
+        symbol = found.asked(f"{base}/{currency}" if base else meta.get("Symbol"))
+        zone = text(meta.get("Time Zone")) or "UTC"
     # The vendor lists the newest bar first, but promises no order.
     newest = max(series, default="")
-    zone = text(meta.get("Time Zone")) or "UTC"
     stamp = _bar_stamp(newest, zone)
     if stamp is None:
         raise _no_time(newest, zone, found)
-    close = _prices(series[newest], currency).get("close")
+    latest = _prices(series[newest], currency)
+    # Pairs of coins once had a price instead of four.
+    close = latest.get("close") or latest.get("price")
     kind = PriceKind.CLOSE if stamp.precision is Precision.DAY else PriceKind.LAST
     delayed = _is_delayed(title)
     found.quote(symbol, close, stamp, kind=kind, currency=currency or None, delayed=delayed)
     interval = text(meta.get("Interval")) or ("1d" if "daily" in title.lower() else None)
     for time, bar in series.items():
         prices = _prices(bar, currency)
+        if "price" in prices:
+            continue
         found.bar(
             symbol,
             _bar_stamp(time, zone),

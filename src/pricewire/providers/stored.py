@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from pricewire.domain.quote import Quote
+from pricewire.domain.quote import PriceKind, Quote
 from pricewire.errors import NotAPrice, ProviderError
 from pricewire.providers.anatomy import Answer, Parsed, Vendor, read
 from pricewire.providers.readers import NotJson, read_json
@@ -21,7 +21,7 @@ class Frames:
     """What a feed's frames hold.
 
     Args:
-        latest: the last quote of each symbol, in the order of the frames.
+        latest: the last quote of each symbol, a trade where there is one.
         trades: how often each trade was told, by symbol and the provider's number.
         refusals: the errors that frames told, by their class.
     """
@@ -66,7 +66,10 @@ def _frames(vendor: Vendor, answer: Answer, lines: Sequence[bytes]) -> Frames:
             continue
         for quote in parsed.quotes:
             frames.quotes += 1
-            frames.latest[quote.symbol] = quote
+            known = frames.latest.get(quote.symbol)
+            # Between bid and ask is the price only as long as nobody has told a trade.
+            if known is None or known.kind is PriceKind.MID or quote.kind is not PriceKind.MID:
+                frames.latest[quote.symbol] = quote
             if quote.trade_id is not None:
                 frames.trades[quote.symbol, quote.trade_id] += 1
     return frames

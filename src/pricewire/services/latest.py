@@ -1,71 +1,260 @@
-"""The main job: ask a provider for a symbol's latest price, record it, say what became of it.
+"""The main job: a symbol's latest price, recorded, with what there is to know of its freshness.
 
-The API calls it. Invariant: what is answered was recorded first; nothing is cached or made up.
+The API calls it. Invariant: what is answered was recorded first; a stored price is answered only
+where the caller allows it by its age, or when nobody has another, and then it is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
 
-from pricewire.domain.event import EventState, Publication, RecordedPrice
+from pricewire.domain.event import EventId, EventState, Publication, RecordedPrice
+from pricewire.domain.quote import PriceKind
+from pricewire.domain.session import Session, session_of
 from pricewire.domain.symbol import parse_symbol
-from pricewire.errors import InvalidParameter, StoreError
-from pricewire.services.fetching import Provider
+from pricewire.errors import Attempt, ProviderError, StoreError
+from pricewire.services.asking import Asked, Asking, Wanted
+from pricewire.services.fetching import Provider, Source, Unguarded
+from pricewire.services.guard import Guard
 from pricewire.services.receipts import Receipts
 from pricewire.services.recording import Door
+
+ANSWER_SECONDS = 15.0
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class StoredPrices(Protocol):
+    async def last_recorded(self, symbol: str) -> RecordedPrice | None:
+        """Return the price of a symbol that was recorded last, by whatever process.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class LatestAnswer:
-    """A recorded price and what is known of its event's publication."""
+    """A recorded price and what is known of its event's publication.
+
+    Args:
+        age_seconds: since the market's time.
+        cached: it was stored before it was asked for.
+        stale_reason: why it had to be a stored one, None where it is as fresh as was asked for.
+        attempts: who could not give a price, in order.
+    """
 
     price: RecordedPrice
     state: EventState
     publication: Publication | None
+    age_seconds: float = 0.0
+    session: Session = Session.UNKNOWN
+    cached: bool = False
+    stale_reason: str | None = None
+    attempts: Sequence[Attempt] = ()
 
 
 class LatestPrice:
     """See the module.
 
     Args:
-        providers: by name.
+        providers: by name; guarded where they ask somebody.
         default: name of the one that is asked unless the caller names another.
+        fallbacks: who is asked then, in order, where the default one gives no price.
+        stored: None where only this process's memory is to be looked at.
+        seconds: for an answer, all providers together.
     """
 
     def __init__(
-        self, providers: Mapping[str, Provider], default: str, *, door: Door, receipts: Receipts
+        self,
+        providers: Mapping[str, Provider | Guard],
+        default: str,
+        *,
+        door: Door,
+        receipts: Receipts,
+        fallbacks: Sequence[str] = (),
+        stored: StoredPrices | None = None,
+        seconds: float = ANSWER_SECONDS,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._providers = providers
-        self._default = default
+        sources: dict[str, Source] = {
+            name: one if isinstance(one, Guard) else Unguarded(one)
+            for name, one in providers.items()
+        }
+        self._asking = Asking(
+            sources, (default, *fallbacks), door=door, currency=self._currency, seconds=seconds
+        )
         self._door = door
         self._receipts = receipts
+        self._stored = stored
+        self._clock = clock
+        self._published: dict[str, Publication] = {}
+        """Of stored prices that were answered, by symbol."""
 
     async def __call__(
-        self, symbol: str, *, provider: str | None = None, wait_seconds: float = 0
+        self,
+        symbol: str,
+        *,
+        provider: str | None = None,
+        kind: PriceKind | None = None,
+        wait_seconds: float = 0,
+        max_age: float = 0,
+        allow_stale: bool = False,
     ) -> LatestAnswer:
-        """Fetch, record, and wait at most `wait_seconds` for the delivery report.
+        """Answer a stored price of at most `max_age` seconds, or fetch and record one.
+
+        Args:
+            wait_seconds: how long to wait for the delivery report.
+            max_age: since we had the answer (`fetched_at`).
+            allow_stale: where nobody has a price, the last stored one will do.
 
         Raises:
             InvalidRequest: no such provider, or no symbol.
-            ProviderError: the provider's answer is not a price for that symbol.
+            ProviderError: no provider's answer is a price for that symbol.
             StoreError: the price could not be recorded, and is not published.
         """
-        chosen = self._provider(provider or self._default)
-        fetched = await chosen.fetch(parse_symbol(symbol))
-        price = (await self._door.record(fetched))[0]
-        if wait_seconds <= 0:
-            return LatestAnswer(price, EventState.QUEUED, None)
+        wanted = self._asking.wanted(provider, kind)
+        symbol = parse_symbol(symbol)
+        if max_age > 0 and (price := await self._fresh(symbol, wanted, max_age)) is not None:
+            return await self._stored_answer(price, wait_seconds)
         try:
-            receipt = await self._receipts.wait(price.event_id, wait_seconds)
+            asked = await self._asking.price(symbol, wanted)
+        except ProviderError as error:
+            price = await self._last(symbol) if allow_stale else None
+            if price is None or not _fits(price, wanted, any_source=provider is None):
+                raise
+            return await self._stored_answer(price, wait_seconds, error, wanted)
+        return await self._fetched_answer(asked, wait_seconds)
+
+    async def each(
+        self,
+        symbols: Sequence[str],
+        *,
+        provider: str | None = None,
+        kind: PriceKind | None = None,
+        max_age: float = 0,
+    ) -> None:
+        """Begin asking for several symbols at once; a call for each of them then joins in."""
+        wanted = self._asking.wanted(provider, kind)
+        needed = [
+            symbol
+            for symbol in dict.fromkeys(symbols)
+            if max_age <= 0 or await self._fresh(symbol, wanted, max_age) is None
+        ]
+        self._asking.ask_together(needed, wanted)
+
+    async def aclose(self) -> None:
+        """Stop what is under way."""
+        await self._asking.aclose()
+
+    async def _fetched_answer(self, asked: Asked, wait_seconds: float) -> LatestAnswer:
+        state, publication = EventState.QUEUED, None
+        if wait_seconds > 0:
+            state, publication = await self._waited(asked.price.event_id, wait_seconds)
+        return self._answer(asked.price, state, publication, attempts=asked.attempts)
+
+    async def _stored_answer(
+        self,
+        price: RecordedPrice,
+        wait_seconds: float,
+        error: ProviderError | None = None,
+        wanted: Wanted | None = None,
+    ) -> LatestAnswer:
+        attempts: Sequence[Attempt] = ()
+        if error is not None and wanted is not None:
+            alone = Attempt(wanted.names[0], error.code, error.detail)
+            attempts = error.attempts or (alone,)
+        state, publication = await self._known(price.event_id, wait_seconds)
+        reason = None if error is None else f"{error.code}: {error.detail}"
+        return self._answer(
+            price, state, publication, cached=True, stale_reason=reason, attempts=attempts
+        )
+
+    def _answer(
+        self,
+        price: RecordedPrice,
+        state: EventState,
+        publication: Publication | None,
+        *,
+        cached: bool = False,
+        stale_reason: str | None = None,
+        attempts: Sequence[Attempt] = (),
+    ) -> LatestAnswer:
+        quote = price.draft.quote
+        age = (self._clock() - quote.timestamp).total_seconds()
+        return LatestAnswer(
+            price,
+            state,
+            publication,
+            max(0.0, age),
+            session_of(quote.symbol, price.draft.provider),
+            cached,
+            stale_reason,
+            attempts,
+        )
+
+    async def _fresh(self, symbol: str, wanted: Wanted, max_age: float) -> RecordedPrice | None:
+        """Return a stored price that is young enough, from memory where there is one."""
+        price = self._door.latest.get(symbol)
+        if price is not None and self._is_fresh(price, wanted, max_age):
+            return price
+        price = await self._last(symbol)
+        return price if price is not None and self._is_fresh(price, wanted, max_age) else None
+
+    def _is_fresh(self, price: RecordedPrice, wanted: Wanted, max_age: float) -> bool:
+        age = (self._clock() - price.draft.fetched_at).total_seconds()
+        # A price from later than now was fetched by a clock that has been set back since.
+        return abs(age) <= max_age and _fits(price, wanted)
+
+    async def _last(self, symbol: str) -> RecordedPrice | None:
+        """Return the symbol's last price; the database's, as other processes record too."""
+        here = self._door.latest.get(symbol)
+        if self._stored is None:
+            return here
+        try:
+            there = await self._stored.last_recorded(symbol)
+        except StoreError:
+            return here
+        return there or here
+
+    async def _currency(self, symbol: str) -> str | None:
+        price = self._door.latest.get(symbol) or await self._last(symbol)
+        return None if price is None else price.draft.quote.currency
+
+    async def _known(
+        self, event_id: EventId, wait_seconds: float
+    ) -> tuple[EventState, Publication | None]:
+        """Return what became of a stored price's event; remembers what will not change."""
+        known = self._published.get(event_id.symbol)
+        if known is not None and known.event_id == event_id:
+            return EventState.PUBLISHED, known
+        state, publication = await self._waited(event_id, wait_seconds)
+        if publication is not None:
+            self._published[event_id.symbol] = publication
+        return state, publication
+
+    async def _waited(
+        self, event_id: EventId, wait_seconds: float
+    ) -> tuple[EventState, Publication | None]:
+        try:
+            if wait_seconds > 0:
+                receipt = await self._receipts.wait(event_id, wait_seconds)
+            else:
+                receipt = await self._receipts.receipt(event_id)
         except StoreError:
             # It is recorded; only what became of its event cannot be read just now.
-            return LatestAnswer(price, EventState.QUEUED, None)
-        return LatestAnswer(price, receipt.state, receipt.publication)
+            return EventState.QUEUED, None
+        return receipt.state, receipt.publication
 
-    def _provider(self, name: str) -> Provider:
-        provider = self._providers.get(name)
-        if provider is None:
-            known = ", ".join(sorted(self._providers))
-            raise InvalidParameter(f"there is no provider {name[:64]!r} here; there is {known}")
-        return provider
+
+def _fits(price: RecordedPrice, wanted: Wanted, *, any_source: bool = False) -> bool:
+    """Tell whether a stored price is of a provider and a kind that are wanted."""
+    if wanted.kind is not None and price.draft.quote.kind is not wanted.kind:
+        return False
+    return any_source or price.draft.provider in wanted.names
