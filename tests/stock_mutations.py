@@ -18,7 +18,10 @@ from tests.stock_outcomes import NOW, SECRET
 
 _NUMBERS = st.integers(-10, 10**22) | st.floats() | st.just(0) | st.just(10**400)
 _TEXTS = st.text(max_size=8) | st.sampled_from(
-    [SECRET, "ACME", "NaN", "-1", "0", "1e400", "٣", "error", "2024-03-20", "9999-12-31T23:59:59-23:59"]
+    [
+        *(SECRET, "ACME", "NaN", "-1", "0", "1e400", "٣", "error", "2024-03-20"),
+        "9999-12-31T23:59:59-23:59",
+    ]
 )
 _LEAVES = st.none() | st.booleans() | _NUMBERS | _TEXTS
 _VALUES = _LEAVES | st.lists(_LEAVES, max_size=2) | st.dictionaries(_TEXTS, _LEAVES, max_size=2)
@@ -78,17 +81,19 @@ def bodies(vendor: Vendor) -> list[Body]:
     return [case for case in BODIES if case.provider == vendor.name]
 
 
+def check_refusal(error: ProviderError) -> None:
+    assert SECRET not in f"{error} {error.detail} {error.args}"
+    assert (error.retry_after or 1) > 0
+
+
 def check(vendor: Vendor, case: Body, body: bytes, status: int) -> None:
     """Parse `body`: quotes that its bytes support, or a typed error without the secret."""
     for asked in (case.symbols, ()):
-        answer = Answer(
-            body=body, status=status, fetched_at=NOW, symbols=asked, secrets=(SECRET,)
-        )
+        answer = Answer(body=body, status=status, fetched_at=NOW, symbols=asked, secrets=(SECRET,))
         try:
             parsed = read(vendor, answer)
         except ProviderError as error:
-            assert SECRET not in f"{error} {error.detail} {error.args}"
-            assert (error.retry_after or 1) > 0
+            check_refusal(error)
             continue
         numbers = set(_numbers(read_json(body)))
         for quote in parsed.quotes:

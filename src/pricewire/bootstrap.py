@@ -20,6 +20,7 @@ import structlog
 from confluent_kafka import murmur2
 from pydantic import SecretStr
 
+from pricewire.bootstrap_latest import Guards, latest_prices
 from pricewire.bootstrap_providers import Listed, listed, made
 from pricewire.bootstrap_streams import (
     Processing,
@@ -93,6 +94,7 @@ class Services:
     """
 
     latest: LatestPrice
+    guards: Guards
     receipts: Receipts
     health: Health
     metrics: Metrics
@@ -282,16 +284,32 @@ async def running(
             follower = following_averages(settings, connection, partitions)
             stack.push_async_callback(asyncio.to_thread, follower.close)
             averages = averages_answers(settings, database, follower, now)
+
+        def shard_of(symbol: str) -> int:
+            return int(murmur2(symbol.encode(), partitions))
+
         door = Door(
             SqlRecordingStore(database),
             encode=encode_price_event,
-            shard_of=lambda symbol: murmur2(symbol.encode(), partitions),
+            shard_of=shard_of,
             clock=now,
             committed=relay.wake if parts.relay else lambda _: None,
         )
         stack.push_async_callback(_stop, _start(door.run(), crashed), door.close)
+        latest, guards = await stack.enter_async_context(
+            latest_prices(
+                settings,
+                providers,
+                database=database,
+                door=door,
+                receipts=receipts,
+                shard_of=shard_of,
+                clock=now,
+            )
+        )
         yield Services(
-            latest=LatestPrice(providers, settings.provider, door=door, receipts=receipts),
+            latest=latest,
+            guards=guards,
             receipts=receipts,
             health=Health(
                 outbox=reads.outbox_depth,

@@ -17,12 +17,14 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pricewire.domain.average import parse_averages
+from pricewire.domain.budget import parse_budget
 from pricewire.errors import InvalidParameter, StartupError
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 _SQLITE_FILE = re.compile(r"sqlite:///(?!:memory:).+[^/]")
+_EXCHANGES = re.compile(r"[a-z0-9]+(,[a-z0-9]+)*")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
@@ -55,7 +57,21 @@ def _averages(text: str) -> str:
     return text
 
 
+def _budget(text: str) -> str:
+    try:
+        return str(parse_budget(text))
+    except InvalidParameter as error:
+        raise ValueError(error.detail) from None
+
+
+def _exchanges(names: str) -> str:
+    if names and not _EXCHANGES.fullmatch(names):
+        raise ValueError("give exchanges as ccxt names them, with commas: kraken,bitstamp")
+    return names
+
+
 Origin = Annotated[str, AfterValidator(_origin)]
+BudgetText = Annotated[str, AfterValidator(_budget)]
 TopicName = Annotated[str, AfterValidator(_topic)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -112,25 +128,38 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
 
     default_provider: str | None = None
+    fallback_providers: str = ""
     provider_timeout_seconds: Annotated[float, Field(ge=0.1, le=120)] = 10
+    provider_total_seconds: Annotated[float, Field(ge=0.1, le=600)] = 15
     alpha_vantage_api_key: SecretStr | None = None
     alpha_vantage_base_url: Origin = "https://www.alphavantage.co"
+    alpha_vantage_budget: BudgetText = "1/second,25/day"
     finnhub_api_key: SecretStr | None = None
     finnhub_base_url: Origin = "https://finnhub.io"
+    finnhub_budget: BudgetText = "30/second,60/minute"
     twelve_data_api_key: SecretStr | None = None
     twelve_data_base_url: Origin = "https://api.twelvedata.com"
+    twelve_data_budget: BudgetText = "8/minute,800/day"
     massive_api_key: SecretStr | None = None
     massive_base_url: Origin = "https://api.massive.com"
+    massive_budget: BudgetText = "5/minute"
     alpaca_api_key_id: SecretStr | None = None
     alpaca_api_secret_key: SecretStr | None = None
     alpaca_base_url: Origin = "https://data.alpaca.markets"
+    alpaca_budget: BudgetText = "200/minute"
     tiingo_api_key: SecretStr | None = None
     tiingo_base_url: Origin = "https://api.tiingo.com"
+    tiingo_budget: BudgetText = "50/hour,1000/day"
     yahoo_base_url: Origin = "https://query2.finance.yahoo.com"
+    yahoo_budget: BudgetText = "30/hour"
     coinbase_base_url: Origin = "https://api.exchange.coinbase.com"
+    coinbase_budget: BudgetText = "10/second"
     binance_base_url: Origin = "https://api.binance.com"
+    binance_budget: BudgetText = "600/minute"
     kraken_base_url: Origin = "https://api.kraken.com"
-    ccxt_exchanges: Annotated[str, Field(pattern=r"^([a-z0-9]+(,[a-z0-9]+)*)?$")] = ""
+    kraken_budget: BudgetText = "1/second"
+    ccxt_exchanges: Annotated[str, AfterValidator(_exchanges)] = ""
+    ccxt_budget: BudgetText = "1/second"
     history_file: Path | None = None
     history_interval_seconds: Annotated[float, Field(ge=0.001)] = 1
 
@@ -144,6 +173,12 @@ class Settings(BaseSettings):
         if self.default_provider:
             return self.default_provider
         return "alpha_vantage" if self.alpha_vantage_api_key else "history"
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """Who is asked, in order, where the default provider gives no price."""
+        names = (name.strip() for name in self.fallback_providers.split(","))
+        return tuple(dict.fromkeys(filter(None, names)))
 
     @property
     def exchanges(self) -> tuple[str, ...]:
@@ -172,7 +207,9 @@ class Settings(BaseSettings):
                 "no write could ever succeed"
             )
         if self.default_provider is not None:
-            _check_provider(self, self.default_provider)
+            _check_provider(self, self.default_provider, "DEFAULT_PROVIDER")
+        for name in self.fallbacks:
+            _check_provider(self, name, "FALLBACK_PROVIDERS")
         return self
 
 
@@ -188,26 +225,26 @@ CCXT = "ccxt:"
 """Begins the name of a provider that is an exchange asked by ccxt."""
 
 
-def _check_provider(settings: Settings, name: str) -> None:
-    """Refuse a default provider that is not there: unknown, or without its keys."""
+def _check_provider(settings: Settings, name: str, variable: str) -> None:
+    """Refuse a provider that is not there: unknown, or without its keys."""
     if name == "history" or name in (f"{CCXT}{one}" for one in settings.exchanges):
         return
     if name.startswith(CCXT):
-        raise ValueError(f"DEFAULT_PROVIDER={name} needs its exchange in CCXT_EXCHANGES")
+        raise ValueError(f"{variable}={name} needs its exchange in CCXT_EXCHANGES")
     known = [
         field.removesuffix("_base_url")
         for field in Settings.model_fields
         if field.endswith("_base_url")
     ]
     if name not in known:
-        raise ValueError(f"DEFAULT_PROVIDER is one of history, {', '.join(known)}, ccxt:<exchange>")
+        raise ValueError(f"{variable} is one of history, {', '.join(known)}, ccxt:<exchange>")
     missing = [
         field.upper()
         for field in Settings.model_fields
         if field.startswith(f"{name}_api_") and getattr(settings, field) is None
     ]
     if missing:
-        raise ValueError(f"DEFAULT_PROVIDER={name} needs {', '.join(missing)}")
+        raise ValueError(f"{variable}={name} needs {', '.join(missing)}")
 
 
 def _check_database(settings: Settings) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from pricewire.errors import KafkaUnavailable
 from pricewire.kafka.client import Connection
-from pricewire.kafka.topic import Asking
+from pricewire.kafka.probe import Probe
 from tests.secured_kafka import CANARY, SecuredKafka, secured_kafka
 from tests.service_tools import (
     PRICEWIRE,
@@ -206,7 +206,7 @@ def test_what_librdkafka_says_of_a_wrong_password_holds_no_secret(
     }
     connection = Connection(f"localhost:{kafka_asks.ports['SASL_PLAINTEXT']}", wrong_password)
     with caplog.at_level(logging.DEBUG, "librdkafka"), pytest.raises(KafkaUnavailable) as refused:
-        Asking(connection, "test").answers(5)
+        Probe(connection, "test").answers(5)
     assert "invalid credentials" in caplog.text
     trace = "".join(traceback.format_exception(refused.value))
     assert CANARY not in caplog.text + trace + repr(connection)

@@ -153,6 +153,7 @@ CASES = [
         "banned",
         status=418,
     ),
+    case("banned_without_words", b"", "banned", status=418),
     case("firewall", b"<html>403 Forbidden</html>", "banned", status=403),
     case(
         "region",

@@ -126,26 +126,26 @@ def test_the_hot_route_is_documented_by_hand_as_it_is_served() -> None:
     for parameter in operation["parameters"]:
         meaning = table[parameter["name"]][0]
         assert (meaning == "required") is parameter["required"], parameter["name"]
-        assert meaning == str(parameter["schema"].get("default", meaning))
+        assert meaning == str(parameter["schema"].get("default", meaning)).lower()
 
 
 class Asked(Exception):
     """What reached the use case."""
 
-    def __init__(self, symbol: str, provider: str | None, wait_seconds: float) -> None:
+    def __init__(self, symbol: str, asked: dict[str, object]) -> None:
         super().__init__()
-        self.given = (symbol, provider, wait_seconds)
+        self.given = {"symbol": symbol, **asked}
 
 
 class Stub:
     """Services whose main job tells what it was asked for."""
 
     @staticmethod
-    def latest(symbol: str, *, provider: str | None, wait_seconds: float) -> None:
-        raise Asked(symbol, provider, wait_seconds)
+    def latest(symbol: str, **asked: object) -> None:
+        raise Asked(symbol, asked)
 
 
-async def parsed(query: str) -> tuple[str, str | None, float]:
+async def parsed(query: str) -> dict[str, object]:
     endpoint = prices.latest_price_endpoint(cast("Services", Stub()))
     scope = {"type": "http", "method": "GET", "path": prices.PATH, "headers": []}
     request = Request(scope | {"query_string": query.encode()})
@@ -156,16 +156,40 @@ async def parsed(query: str) -> tuple[str, str | None, float]:
 
 async def test_the_hot_route_parses_by_hand_what_is_documented_by_hand() -> None:
     documented: dict[str, Any] = {one["name"]: one for one in prices.DOCUMENTATION["parameters"]}
-    assert set(documented) == {"symbol", "provider", "wait_ms"}
-    wait = documented["wait_ms"]["schema"]
-    assert await parsed("symbol=EUR/USD") == ("EUR/USD", None, wait["default"] / 1000)
-    asked = await parsed(f"symbol=A&provider=history&wait_ms={wait['maximum']}")
-    assert asked == ("A", "history", wait["maximum"] / 1000)
-    assert (await parsed(f"symbol=A&wait_ms={wait['minimum']}"))[2] == 0
-    outside = [wait["minimum"] - 1, wait["maximum"] + 1, "1.5", "", "٣"]
-    for query in ["", "provider=history", *(f"symbol=A&wait_ms={one}" for one in outside)]:
+    default = {name: one["schema"].get("default") for name, one in documented.items()}
+    named = {"wait_seconds": default.pop("wait_ms")} | default
+    assert await parsed("symbol=EUR/USD") == named | {"symbol": "EUR/USD"}
+    assert await parsed("symbol=EUR/USD&x=1") == named | {"symbol": "EUR/USD"}
+    given = {"provider": "history", "allow_stale": "true", "max_age": "60", "wait_ms": "250"}
+    for kind in documented["kind"]["schema"]["enum"]:
+        query = "&".join(f"{name}={value}" for name, value in (given | {"kind": kind}).items())
+        assert await parsed(f"symbol=A&{query}") == {
+            "symbol": "A",
+            "provider": "history",
+            "kind": kind,
+            "allow_stale": True,
+            "max_age": 60,
+            "wait_seconds": 0.25,
+        }
+
+
+@pytest.mark.parametrize("name", ["wait_ms", "max_age"])
+async def test_the_hot_route_keeps_to_the_bounds_that_are_documented(name: str) -> None:
+    [one] = [one for one in prices.DOCUMENTATION["parameters"] if one["name"] == name]
+    most = one["schema"]["maximum"]
+    passed = await parsed(f"symbol=A&{name}={most}")
+    assert passed[{"wait_ms": "wait_seconds"}.get(name, name)] in (most, most / 1000)
+    for outside in [-1, most + 1, "1.5", "", "٣"]:
         with pytest.raises(InvalidParameter):
-            await parsed(query)
+            await parsed(f"symbol=A&{name}={outside}")
+
+
+@pytest.mark.parametrize(
+    "query", ["", "provider=history", "symbol=A&kind=x", "symbol=A&allow_stale=1"]
+)
+async def test_the_hot_route_refuses_what_is_not_documented(query: str) -> None:
+    with pytest.raises(InvalidParameter):
+        await parsed(query)
 
 
 @pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem[:4])

@@ -24,9 +24,12 @@ from pricewire.errors import (
     UnknownSymbol,
 )
 from pricewire.kafka.codec import encode_price_event
+from pricewire.services.asking import Asking
+from pricewire.services.fetching import Unguarded
 from pricewire.services.latest import LatestPrice
 from pricewire.services.receipts import Receipts, StoredReceipt
 from pricewire.services.recording import Door
+from pricewire.services.stored import Stored
 from tests.builders import RECORDED_AT, make_fetched, make_publication, make_raw
 from tests.fakes import in_virtual_time
 from tests.unit.test_door import FakeStore
@@ -249,6 +252,13 @@ class FakeProvider:
         pass
 
 
+class NothingStored:
+    """A database that no price was recorded in yet."""
+
+    async def last_recorded(self, _symbol: str) -> None:
+        return None
+
+
 class Job:
     """The main job over fakes; used as a context, it runs the door."""
 
@@ -263,11 +273,16 @@ class Job:
             committed=lambda _: self.receipts.queue(EVENT),
         )
         self.told = make_receipts(self.receipts)
-        self.latest = LatestPrice(
-            {"second": self.second, "first": self.first},
-            "first",
+        stored = Stored(self.door, NothingStored())
+        asking = Asking(
+            {"second": Unguarded(self.second), "first": Unguarded(self.first)},
+            ("first",),
             door=self.door,
-            receipts=self.told,
+            currency=stored.currency,
+            seconds=15,
+        )
+        self.latest = LatestPrice(
+            asking, stored=stored, receipts=self.told, clock=lambda: RECORDED_AT
         )
 
     async def __aenter__(self) -> Job:

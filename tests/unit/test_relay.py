@@ -709,8 +709,8 @@ async def test_attempts_are_counted_from_the_hand_over_and_told_once_each(room: 
             await asyncio.sleep(45)
             assert (relay.status.attempts, relay.status.stuck) == (5, EventId("AAPL", 1))
             assert relay.status.last_error == "no route to host"
-            told = [error for _, error in room.database.told]
-            assert told == ["no report from the broker", *["no route to host"] * 4]
+            reasons = [error for _, error in room.database.told]
+            assert reasons == ["no report from the broker", *["no route to host"] * 4]
             assert {told for told, _ in room.database.told} == {room.database.blocked_since}
             blocked_since = room.database.blocked_since
             assert blocked_since is not None

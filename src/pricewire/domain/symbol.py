@@ -21,12 +21,16 @@ _RULE = (
 )
 
 
+def is_symbol(text: str) -> bool:
+    return _SYMBOL.fullmatch(text) is not None
+
+
 def parse_symbol(text: str) -> str:
     """Return `text` if it is a symbol.
 
     Raises:
         InvalidSymbol: says what is allowed.
     """
-    if _SYMBOL.fullmatch(text) is None:
+    if not is_symbol(text):
         raise InvalidSymbol(f"{text[:64]!r} is no symbol: {_RULE}")
     return text

@@ -33,14 +33,14 @@ from confluent_kafka.admin import (
 
 from pricewire.domain.event import MAX_VALUE_BYTES
 from pricewire.errors import KafkaUnavailable, TopicMismatch
-from pricewire.kafka.client import Config, Connection
+from pricewire.kafka.client import Connection
 from pricewire.kafka.codec import decode_price_event, relayed
 from pricewire.kafka.look import Look, Seen
-from pricewire.kafka.trouble import Complaint, explain
+from pricewire.kafka.probe import Probe
+from pricewire.kafka.trouble import explain
 from pricewire.services.publishing import TailBatch, TailRecord
 
 ADMIN_SECONDS = 5.0
-ASK_SECONDS = 1.0
 READ_SECONDS = 5.0
 PROBE_SECONDS = 2.0
 BATCH = 1_000
@@ -82,7 +82,7 @@ class KafkaTopic:
         self._threads = ThreadPoolExecutor(thread_name_prefix="topic", max_workers=8)
         self._check: asyncio.Task[str] | None = None
         self._look = Look(self._see, self._threads)
-        self._probe: Asking | None = None
+        self._probe: Probe | None = None
         self._probed: tuple[float, str | None] = (-PROBE_SECONDS, None)
         self._unchecked = False
         self._memory_id = f"in-memory-{uuid.uuid4()}"
@@ -110,7 +110,7 @@ class KafkaTopic:
 
     def _see(self) -> Seen:
         """A topic that is gone makes the producer fail, which says so."""
-        self._probe = self._probe or Asking(self._connection, "probe")
+        self._probe = self._probe or Probe(self._connection, "probe")
         try:
             return Seen(self._describe(self._probe.admin))
         except KafkaException as error:
@@ -129,7 +129,7 @@ class KafkaTopic:
         return self._probed[1]
 
     def _ask_broker(self) -> str | None:
-        self._probe = self._probe or Asking(self._connection, "probe")
+        self._probe = self._probe or Probe(self._connection, "probe")
         try:
             self._probe.answers(PROBE_SECONDS)
         except KafkaUnavailable as error:
@@ -158,7 +158,7 @@ class KafkaTopic:
         return KafkaUnavailable(meaning if servers in meaning else f"Kafka at {servers}: {meaning}")
 
     def _ensure_real(self) -> str:
-        asking = Asking(self._connection, "admin")
+        asking = Probe(self._connection, "admin")
         # Fails fast and plainly where no broker answers; admin calls would only time out.
         asking.answers(ADMIN_SECONDS)
         admin = asking.admin
@@ -274,43 +274,6 @@ class KafkaTopic:
         """Let go of the threads and of the probe; nothing is asked after it."""
         self._probe = None
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-class Asking:
-    """An admin client that can say why no broker answers it."""
-
-    def __init__(self, connection: Connection, client: str) -> None:
-        config: Config = connection.base(client)
-        self._complaint = Complaint(config)
-        listening: Config = {**config, "error_cb": self._complaint.note}
-        self.admin = AdminClient(listening)
-
-    def answers(self, seconds: float) -> None:
-        """Return if a broker answers.
-
-        Raises:
-            KafkaUnavailable: says why not.
-        """
-        end = time.monotonic() + seconds
-        while (error := self._ask(min(ASK_SECONDS, seconds))) is not None:
-            # librdkafka goes on trying what a broker refuses: that needs no waiting for.
-            if self._complaint.explained or time.monotonic() >= end:
-                raise KafkaUnavailable(self._complaint.explain(error.args[0])) from error
-        self._complaint.forget()
-
-    def _ask(self, seconds: float) -> KafkaException | None:
-        try:
-            self.admin.list_topics(timeout=seconds)
-        except KafkaException as error:
-            return error
-        finally:
-            self._listen()
-        return None
-
-    def _listen(self) -> None:
-        """Take all that the client said: what nobody takes piles up while the client lives."""
-        while self.admin.poll(0):
-            pass
 
 
 class TailReader:

@@ -134,13 +134,7 @@ def _read_rate(title: str, content: object, _meta: Members, found: Found) -> Non
 def _read_series(title: str, content: object, meta: Members, found: Found) -> None:
     """File all bars, and the close of the newest as the price."""
     series = members(content)
-    base, currency = _pair_in(meta)
-    if title == SERIES:
-        symbol = found.only()
-        zone = "UTC" if split_pair(symbol) else _EASTERN
-    else:
-        symbol = found.asked(f"{base}/{currency}" if base else meta.get("Symbol"))
-        zone = text(meta.get("Time Zone")) or "UTC"
+    symbol, currency, zone = _whose(title, meta, found)
     # The vendor lists the newest bar first, but promises no order.
     newest = max(series, default="")
     stamp = _bar_stamp(newest, zone)
@@ -150,21 +144,32 @@ def _read_series(title: str, content: object, meta: Members, found: Found) -> No
     # Pairs of coins once had a price instead of four.
     close = latest.get("close") or latest.get("price")
     kind = PriceKind.CLOSE if stamp.precision is Precision.DAY else PriceKind.LAST
-    delayed = _is_delayed(title)
-    found.quote(symbol, close, stamp, kind=kind, currency=currency or None, delayed=delayed)
+    found.quote(symbol, close, stamp, kind=kind, currency=currency, delayed=_is_delayed(title))
     interval = text(meta.get("Interval")) or ("1d" if "daily" in title.lower() else None)
     for time, bar in series.items():
         prices = _prices(bar, currency)
-        if "price" in prices:
-            continue
-        found.bar(
-            symbol,
-            _bar_stamp(time, zone),
-            [prices.get(name) for name in ("open", "high", "low", "close")],
-            volume=prices.get("volume"),
-            interval=interval,
-            currency=currency or None,
-        )
+        if "price" not in prices:
+            found.bar(
+                symbol,
+                _bar_stamp(time, zone),
+                [prices.get(name) for name in ("open", "high", "low", "close")],
+                volume=prices.get("volume"),
+                interval=interval,
+                currency=currency,
+            )
+
+
+def _whose(title: str, meta: Members, found: Found) -> tuple[str, str | None, str]:
+    """Return the symbol of a series, its currency and its time zone."""
+    if title == SERIES:
+        symbol = found.only()
+        return symbol, None, "UTC" if split_pair(symbol) else _EASTERN
+    zone = text(meta.get("Time Zone")) or "UTC"
+    base = text(meta.get("Digital Currency Code") or meta.get("From Symbol"))
+    if not base:
+        return found.asked(meta.get("Symbol")), None, zone
+    currency = text(meta.get("Market Code") or meta.get("To Symbol"))
+    return found.asked(f"{base}/{currency}"), currency, zone
 
 
 def _read_bulk(_title: str, content: object, _meta: Members, found: Found) -> None:
@@ -176,12 +181,7 @@ def _read_bulk(_title: str, content: object, _meta: Members, found: Found) -> No
         found.quote(symbol, quote.get("close"), local_time(time, _EASTERN))
 
 
-def _pair_in(meta: Members) -> tuple[str, str]:
-    base = text(meta.get("Digital Currency Code") or meta.get("From Symbol"))
-    return base, text(meta.get("Market Code") or meta.get("To Symbol"))
-
-
-def _prices(bar: object, currency: str) -> Members:
+def _prices(bar: object, currency: str | None) -> Members:
     """Return a bar's members, those of the pair's currency where old bodies have them in two."""
     prices: dict[str, object] = {}
     for name, value in _plain(bar).items():

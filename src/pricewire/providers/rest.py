@@ -59,9 +59,7 @@ class RestProvider:
         fetched = await self.fetch_many((symbol,))
         if len(fetched.quotes) != 1:
             reason = fetched.refused.get(symbol)
-            error = reason or NotAPrice(
-                f"{self._vendor.title} gave no single price for {symbol}"
-            )
+            error = reason or NotAPrice(f"{self._vendor.title} gave no single price for {symbol}")
             error.raw = fetched.raw
             raise error
         return fetched

@@ -80,7 +80,5 @@ class Unguarded:
         self._provider = provider
         self.name = provider.name
 
-    async def ask(
-        self, symbols: Sequence[str], *, seconds: float, patient: bool  # noqa: ARG002
-    ) -> Fetched:
+    async def ask(self, symbols: Sequence[str], **_: object) -> Fetched:
         return await self._provider.fetch(symbols[0])

@@ -6,10 +6,9 @@ where the caller allows it by its age, or when nobody has another, and then it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Protocol
+from datetime import datetime
 
 from pricewire.domain.event import EventId, EventState, Publication, RecordedPrice
 from pricewire.domain.quote import PriceKind
@@ -17,26 +16,8 @@ from pricewire.domain.session import Session, session_of
 from pricewire.domain.symbol import parse_symbol
 from pricewire.errors import Attempt, ProviderError, StoreError
 from pricewire.services.asking import Asked, Asking, Wanted
-from pricewire.services.fetching import Provider, Source, Unguarded
-from pricewire.services.guard import Guard
 from pricewire.services.receipts import Receipts
-from pricewire.services.recording import Door
-
-ANSWER_SECONDS = 15.0
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-class StoredPrices(Protocol):
-    async def last_recorded(self, symbol: str) -> RecordedPrice | None:
-        """Return the price of a symbol that was recorded last, by whatever process.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
-        ...
+from pricewire.services.stored import Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,38 +42,19 @@ class LatestAnswer:
 
 
 class LatestPrice:
-    """See the module.
-
-    Args:
-        providers: by name; guarded where they ask somebody.
-        default: name of the one that is asked unless the caller names another.
-        fallbacks: who is asked then, in order, where the default one gives no price.
-        stored: None where only this process's memory is to be looked at.
-        seconds: for an answer, all providers together.
-    """
+    """See the module."""
 
     def __init__(
         self,
-        providers: Mapping[str, Provider | Guard],
-        default: str,
+        asking: Asking,
         *,
-        door: Door,
+        stored: Stored,
         receipts: Receipts,
-        fallbacks: Sequence[str] = (),
-        stored: StoredPrices | None = None,
-        seconds: float = ANSWER_SECONDS,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Callable[[], datetime],
     ) -> None:
-        sources: dict[str, Source] = {
-            name: one if isinstance(one, Guard) else Unguarded(one)
-            for name, one in providers.items()
-        }
-        self._asking = Asking(
-            sources, (default, *fallbacks), door=door, currency=self._currency, seconds=seconds
-        )
-        self._door = door
-        self._receipts = receipts
+        self._asking = asking
         self._stored = stored
+        self._receipts = receipts
         self._clock = clock
         self._published: dict[str, Publication] = {}
         """Of stored prices that were answered, by symbol."""
@@ -126,13 +88,13 @@ class LatestPrice:
         try:
             asked = await self._asking.price(symbol, wanted)
         except ProviderError as error:
-            price = await self._last(symbol) if allow_stale else None
+            price = await self._stored.last(symbol) if allow_stale else None
             if price is None or not _fits(price, wanted, any_source=provider is None):
                 raise
             return await self._stored_answer(price, wait_seconds, error, wanted)
         return await self._fetched_answer(asked, wait_seconds)
 
-    async def each(
+    async def together(
         self,
         symbols: Sequence[str],
         *,
@@ -201,31 +163,16 @@ class LatestPrice:
 
     async def _fresh(self, symbol: str, wanted: Wanted, max_age: float) -> RecordedPrice | None:
         """Return a stored price that is young enough, from memory where there is one."""
-        price = self._door.latest.get(symbol)
+        price = self._stored.here(symbol)
         if price is not None and self._is_fresh(price, wanted, max_age):
             return price
-        price = await self._last(symbol)
+        price = await self._stored.last(symbol)
         return price if price is not None and self._is_fresh(price, wanted, max_age) else None
 
     def _is_fresh(self, price: RecordedPrice, wanted: Wanted, max_age: float) -> bool:
         age = (self._clock() - price.draft.fetched_at).total_seconds()
         # A price from later than now was fetched by a clock that has been set back since.
         return abs(age) <= max_age and _fits(price, wanted)
-
-    async def _last(self, symbol: str) -> RecordedPrice | None:
-        """Return the symbol's last price; the database's, as other processes record too."""
-        here = self._door.latest.get(symbol)
-        if self._stored is None:
-            return here
-        try:
-            there = await self._stored.last_recorded(symbol)
-        except StoreError:
-            return here
-        return there or here
-
-    async def _currency(self, symbol: str) -> str | None:
-        price = self._door.latest.get(symbol) or await self._last(symbol)
-        return None if price is None else price.draft.quote.currency
 
     async def _known(
         self, event_id: EventId, wait_seconds: float

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from pricewire.errors import PricewireError
+from pricewire.errors import Attempt, PricewireError, ProviderError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -35,6 +35,7 @@ class Problem(BaseModel):
     retryable: bool
     instance: str
     retry_after: int | None = None
+    attempts: list[Attempt] | None = None
 
 
 def install(app: Starlette) -> None:
@@ -55,16 +56,23 @@ async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, PricewireError)
     if error.status >= 500 and not error.retryable:
         log.warning("request.failed", path=request.url.path, code=error.code, detail=error.detail)
-    wait = None if error.retry_after is None else max(1, math.ceil(error.retry_after))
-    return _problem(
-        request,
-        status=error.status,
-        title=error.title,
-        detail=error.detail,
-        code=error.code,
-        retryable=error.retryable,
-        retry_after=wait,
-    )
+    members = body(request, error)
+    headers = {"Retry-After": str(members["retry_after"])} if "retry_after" in members else {}
+    return Response(msgspec.json.encode(members), error.status, headers, MEDIA_TYPE)
+
+
+def body(request: Request, error: PricewireError) -> dict[str, Any]:
+    """Return the members of an error's problem."""
+    members: dict[str, Any] = {
+        "title": error.title,
+        "detail": error.detail,
+        "retryable": error.retryable,
+    }
+    if isinstance(error, ProviderError) and error.attempts:
+        members["attempts"] = error.attempts
+    if error.retry_after is not None:
+        members["retry_after"] = max(1, math.ceil(error.retry_after))
+    return _members(request, error.status, error.code) | members
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -108,16 +116,14 @@ async def _unforeseen(request: Request, error: Exception) -> Response:
 
 
 def _problem(request: Request, *, status: int, code: str, **members: Any) -> Response:
-    retry_after = members.pop("retry_after", None)
-    body = {
+    body = _members(request, status, code) | members
+    return Response(msgspec.json.encode(body), status, media_type=MEDIA_TYPE)
+
+
+def _members(request: Request, status: int, code: str) -> dict[str, Any]:
+    return {
         "type": f"urn:pricewire:error:{code}",
         "status": status,
         "code": code,
         "instance": request.url.path[:200],
-        **members,
     }
-    headers = {}
-    if retry_after is not None:
-        body["retry_after"] = retry_after
-        headers["Retry-After"] = str(retry_after)
-    return Response(msgspec.json.encode(body), status, headers, MEDIA_TYPE)

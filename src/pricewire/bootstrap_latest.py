@@ -1,0 +1,113 @@
+"""Composes the main job: each provider behind its guard, the order of fallbacks, stored prices.
+
+`bootstrap` calls it. Invariant: whatever asks somebody over a network is guarded, and all guards of
+one provider, in whatever process, count against one budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from pricewire.domain.budget import Budget, parse_budget
+from pricewire.domain.quote import Fetched, RawResponse
+from pricewire.errors import StoreError
+from pricewire.services.asking import Asking
+from pricewire.services.fetching import Provider, Source, Unguarded
+from pricewire.services.guard import Guard, GuardState, Keep
+from pricewire.services.latest import LatestPrice
+from pricewire.services.receipts import Receipts
+from pricewire.services.recording import Door
+from pricewire.services.spending import Spending
+from pricewire.services.stored import Stored
+from pricewire.settings import CCXT, Settings
+from pricewire.storage.budgets import SqlBudgets
+from pricewire.storage.database import Database
+from pricewire.storage.stored_prices import SqlStoredPrices
+
+UNGUARDED = "history"
+# Whose midnight ends a day; everybody else's is UTC's.
+_ZONES = {"alpha_vantage": ZoneInfo("America/New_York")}
+_CREDIT_PER_SYMBOL = frozenset({"twelve_data"})
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """What is known of the providers in use; the web lists it."""
+
+    by_name: Mapping[str, Guard]
+
+    async def states(self) -> dict[str, GuardState]:
+        """Return each guard's state.
+
+        Raises:
+            StoreError: the budgets cannot be read.
+        """
+        return {name: await guard.state() for name, guard in self.by_name.items()}
+
+
+def budget_of(settings: Settings, provider: str) -> Budget:
+    """Return what a provider's plan allows."""
+    name = "ccxt" if provider.startswith(CCXT) else provider
+    return parse_budget(getattr(settings, f"{name}_budget"), _ZONES.get(name, ZoneInfo("UTC")))
+
+
+@asynccontextmanager
+async def latest_prices(
+    settings: Settings,
+    providers: Mapping[str, Provider],
+    *,
+    database: Database,
+    door: Door,
+    receipts: Receipts,
+    shard_of: Callable[[str], int],
+    clock: Callable[[], datetime],
+) -> AsyncIterator[tuple[LatestPrice, Guards]]:
+    """Give the main job; leaving stops what is under way."""
+    budgets = SqlBudgets(database)
+    guards = {
+        name: Guard(
+            provider,
+            spending=Spending(name, budget_of(settings, name), store=budgets, clock=clock),
+            keep=_keeping(door),
+            timeout_seconds=settings.provider_timeout_seconds,
+            credit_per_symbol=name in _CREDIT_PER_SYMBOL,
+        )
+        for name, provider in providers.items()
+        if name != UNGUARDED
+    }
+    sources: dict[str, Source] = {
+        name: guards.get(name) or Unguarded(provider) for name, provider in providers.items()
+    }
+    stored = Stored(door, SqlStoredPrices(database, shard_of))
+    asking = Asking(
+        sources,
+        (settings.provider, *settings.fallbacks),
+        door=door,
+        currency=stored.currency,
+        seconds=settings.provider_total_seconds,
+    )
+    async with AsyncExitStack() as stack:
+        for guard in guards.values():
+            stack.push_async_callback(guard.aclose)
+        latest = LatestPrice(asking, stored=stored, receipts=receipts, clock=clock)
+        stack.push_async_callback(latest.aclose)
+        yield latest, Guards(guards)
+
+
+def _keeping(door: Door) -> Keep:
+    async def keep(raw: RawResponse) -> None:
+        try:
+            await door.record(Fetched(raw, ()))
+        except StoreError as error:
+            # Whoever asked for a price is told why there is none, not that this was not kept.
+            log.warning("raw_response.not_kept", provider=raw.provider, error=error.detail)
+
+    return keep

@@ -1,0 +1,214 @@
+"""The one guard around every call to a provider: cool-off, breaker, budget, time-out, retries.
+
+The composition root puts one around each provider that has a network; `asking` asks through it.
+Invariant: a call is counted before it is made, ends in time, and the raw answer of a refusal is
+kept; a call that was cancelled decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from pricewire.domain.budget import Remaining
+from pricewire.domain.quote import Fetched, RawResponse
+from pricewire.errors import (
+    ProviderDown,
+    ProviderError,
+    ProviderRefused,
+    ProviderTimedOut,
+    Throttle,
+    Throttled,
+)
+from pricewire.services.breaker import Breaker, BreakerState
+from pricewire.services.fetching import BatchProvider, Provider
+from pricewire.services.retrying import wait_before_retry
+from pricewire.services.spending import Spending
+
+REFUSED_SECONDS = 600.0
+"""How long a provider is left alone that refuses the key or the region: waiting does not help."""
+_WHOLE_PROVIDER = frozenset({"invalid_key", "region_refused"})
+
+Keep = Callable[[RawResponse], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class CoolingOff:
+    """Until when, by the loop's clock, a provider is not asked, and because of which error."""
+
+    until: float
+    error: ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class GuardState:
+    """What there is to know of a provider in use.
+
+    Args:
+        breaker: of this process, as is the cool-off.
+        last_error: of the last call that was made; None where it gave an answer.
+    """
+
+    breaker: BreakerState
+    cooling_seconds: float
+    last_error: str | None
+    remaining: tuple[Remaining, ...]
+
+
+class Guard:
+    """Fulfils `fetching.Source` for one provider.
+
+    Args:
+        keep: stores a raw answer that holds no price.
+        timeout_seconds: for one call.
+        credit_per_symbol: a call for several symbols counts as several.
+    """
+
+    upstream = True
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        spending: Spending,
+        keep: Keep,
+        timeout_seconds: float,
+        credit_per_symbol: bool = False,
+    ) -> None:
+        self._provider = provider
+        self._many = provider if isinstance(provider, BatchProvider) else None
+        self._spending = spending
+        self._keep = keep
+        self._timeout = timeout_seconds
+        self._credit_per_symbol = credit_per_symbol
+        self._breaker = Breaker()
+        self._cooling: CoolingOff | None = None
+        self._last_error: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self._provider.name
+
+    @property
+    def batch(self) -> int:
+        most = self._spending.budget.most_at_once if self._credit_per_symbol else None
+        batch = self._many.batch if self._many else 1
+        return batch if most is None else min(batch, most)
+
+    async def ask(self, symbols: Sequence[str], *, seconds: float, patient: bool) -> Fetched:
+        clock = asyncio.get_running_loop().time
+        end = clock() + seconds
+        calls = 0
+        while True:
+            try:
+                return await self._ask_once(symbols, end)
+            except ProviderError as error:
+                calls += 1
+                wait = wait_before_retry(
+                    error,
+                    calls=calls,
+                    left=end - clock(),
+                    call_seconds=self._timeout,
+                    jitter=random.random(),  # noqa: S311
+                )
+                if not patient or wait is None or self._barred(clock() + wait):
+                    raise
+            await asyncio.sleep(wait)
+
+    async def state(self) -> GuardState:
+        now = asyncio.get_running_loop().time()
+        cooling = self._cooling.until - now if self._cooling else 0.0
+        return GuardState(
+            self._breaker.state(now),
+            max(0.0, cooling),
+            self._last_error,
+            await self._spending.remaining(),
+        )
+
+    async def aclose(self) -> None:
+        await self._spending.aclose()
+
+    async def _ask_once(self, symbols: Sequence[str], end: float) -> Fetched:
+        clock = asyncio.get_running_loop().time
+        if barred := self._barred(clock()):
+            raise barred
+        await self._spend(len(symbols) if self._credit_per_symbol else 1, end)
+        # Counting took its time: meanwhile others may have learnt something.
+        if barred := self._barred(clock()):
+            raise barred
+        ticket = self._breaker.admit()
+        try:
+            fetched = await self._call(symbols, end - clock())
+        except ProviderError as error:
+            self._learn(ticket, error, clock())
+            if isinstance(error.raw, RawResponse):
+                await self._keep(error.raw)
+            raise
+        finally:
+            self._breaker.given_up(ticket)
+        self._breaker.succeeded(ticket)
+        self._last_error = None
+        return fetched
+
+    async def _spend(self, calls: int, end: float) -> None:
+        """Count the calls; wait for the next second where only this one is full."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            try:
+                await self._spending.spend(calls)
+            except Throttled as error:
+                wait = error.retry_after or 1
+                if error.throttle is not Throttle.BURST or clock() + wait >= end:
+                    raise
+            else:
+                return
+            await asyncio.sleep(wait)
+
+    async def _call(self, symbols: Sequence[str], left: float) -> Fetched:
+        seconds = min(self._timeout, left)
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                if len(symbols) == 1 or self._many is None:
+                    return await self._provider.fetch(symbols[0])
+                return await self._many.fetch_many(symbols)
+        except TimeoutError:
+            raise ProviderTimedOut(
+                f"{self.name} did not answer within {seconds:.3g} s", retry_after=1
+            ) from None
+
+    def _learn(self, ticket: object, error: ProviderError, now: float) -> None:
+        """Draw from a call's error what later calls have to know."""
+        self._last_error = error.detail
+        if isinstance(error, ProviderDown | ProviderTimedOut):
+            self._breaker.failed(ticket, now)
+            return
+        self._breaker.succeeded(ticket)
+        if isinstance(error, Throttled):
+            self._cool_off(CoolingOff(now + (error.retry_after or 1), error))
+        elif error.code in _WHOLE_PROVIDER:
+            self._cool_off(CoolingOff(now + REFUSED_SECONDS, error))
+
+    def _cool_off(self, cooling: CoolingOff) -> None:
+        if self._cooling is None or self._cooling.until < cooling.until:
+            self._cooling = cooling
+
+    def _barred(self, now: float) -> ProviderError | None:
+        """Return why nobody may be sent now."""
+        if self._cooling is not None and (left := self._cooling.until - now) > 0:
+            return _again(self._cooling.error, left)
+        if (wait := self._breaker.wait(now)) > 0:
+            return ProviderDown(
+                f"{self.name} failed several times in a row and is left alone for {wait:.3g} s; "
+                f"the last time: {self._last_error}",
+                retry_after=wait,
+            )
+        return None
+
+
+def _again(error: ProviderError, left: float) -> ProviderError:
+    """Return an earlier call's error as it is for a call that is not made."""
+    if isinstance(error, Throttled):
+        return Throttled(error.detail, throttle=error.throttle, retry_after=left)
+    return ProviderRefused(error.detail, code=error.code)
