@@ -108,6 +108,7 @@ class Run:
         if self._provider == "http":
             self._environment |= {
                 "ALPHA_VANTAGE_API_KEY": "bench",
+                "ALPHA_VANTAGE_BUDGET": "off",
                 "ALPHA_VANTAGE_BASE_URL": f"http://127.0.0.1:{self._vendor_port}",
             }
 

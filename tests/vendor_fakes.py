@@ -100,7 +100,7 @@ class KeepingStore(FakeStore):
     def __init__(self) -> None:
         super().__init__()
         self.raws: dict[UUID, RawResponse] = {}
-        self.last: dict[str, RecordedPrice] = {}
+        self.newest: dict[str, RecordedPrice] = {}
 
     async def record(
         self, group: Sequence[Entry], *, again: bool = False
@@ -109,11 +109,11 @@ class KeepingStore(FakeStore):
         for entry, prices in zip(group, results, strict=True):
             assert entry.raw.id not in self.raws, "one answer was kept twice"
             self.raws[entry.raw.id] = entry.raw
-            self.last.update({price.draft.quote.symbol: price for price in prices})
+            self.newest.update({price.draft.quote.symbol: price for price in prices})
         return results
 
     async def last_recorded(self, symbol: str) -> RecordedPrice | None:
-        return self.last.get(symbol)
+        return self.newest.get(symbol)
 
 
 class Market:
@@ -129,7 +129,9 @@ class Market:
         self.door = Door(
             self.store, encode=encode_price_event, shard_of=len, clock=now, committed=lambda _: None
         )
-        self.guards = {one.name: self._guard(one, (budgets or {}).get(one.name, "off")) for one in vendors}
+        self.guards = {
+            one.name: self._guard(one, (budgets or {}).get(one.name, "off")) for one in vendors
+        }
         stored = Stored(self.door, self.store)
         asking = Asking(
             self.guards,

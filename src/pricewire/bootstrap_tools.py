@@ -14,7 +14,8 @@ from decimal import Decimal
 from uuid import UUID
 
 from pricewire import __version__
-from pricewire.bootstrap import named_kafka, now, open_producer, topic_plan
+from pricewire.bootstrap import now, open_producer, topic_plan
+from pricewire.bootstrap_kafka import named_kafka
 from pricewire.errors import StartupError
 from pricewire.kafka.check import Findings, ProducerCheck
 from pricewire.kafka.codec import Record, cloud_event_headers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import re
 import traceback
@@ -14,7 +15,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from pricewire.domain.quote import Fetched
+from pricewire.domain.quote import Fetched, RawResponse
 from pricewire.errors import InvalidParameter, ProviderError
 from pricewire.providers.anatomy import Answer, Span
 from pricewire.providers.catalogue import VENDORS
@@ -194,3 +195,21 @@ async def test_symbols_with_odd_letters_stay_inside_their_place(
     path = [one.partition("?")[0] for one in seen]
     assert not any("/../" in one for one in path)
     assert not any("&B=C" in one for one in seen)
+
+
+async def test_a_refusal_comes_with_the_answer_that_says_so_and_without_the_key(
+    vendor: RestProvider, httpserver: HTTPServer
+) -> None:
+    keys = list(canaries(vendor.name).values())
+    forms = [form for key in keys for form in (key, quote(key, safe=""), key.lower())]
+    said = json.dumps({"error": ["EGeneral:Nothing", *forms, *(json.dumps(key) for key in keys)]})
+    httpserver.expect_request(EVERYTHING).respond_with_data(said, 403)
+    with pytest.raises(ProviderError) as refused:
+        await vendor.fetch(KNOWN[vendor.name].symbol)
+    raw = refused.value.raw
+    assert isinstance(raw, RawResponse)
+    assert (raw.provider, raw.status) == (vendor.name, 403)
+    assert not shows_a_key(raw.body.decode())
+    assert b"EGeneral:Nothing" in raw.body
+    if not keys:
+        assert raw.body == said.encode()

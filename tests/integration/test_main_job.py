@@ -60,7 +60,8 @@ def test_a_price_is_answered_stored_and_published(
     price = service.price("AAPL", wait_ms=10_000)
     assert list(price) == [
         *("symbol", "price", "timestamp", "timestamp_precision", "source"),
-        *("raw_response_id", "fetched_at", "event"),
+        *("raw_response_id", "fetched_at", "event", "currency", "kind", "delayed", "adjusted"),
+        *("exchange", "age_seconds", "session", "cached", "stale", "stale_reason", "attempts"),
     ]
     assert (price["symbol"], price["source"]) == ("AAPL", "history")
     assert price["timestamp_precision"] == "day"

@@ -81,6 +81,7 @@ def test_each_provider_is_exact_on_the_topic_and_its_key_is_nowhere(
     assert set(records) == set(ids.values())
     told.append(str(records))
     told += [service.get(path)[2].decode() for path in ("/v1/providers", "/health/ready")]
+    assert service.process is not None
     told += [service.log, Path(f"/proc/{service.process.pid}/cmdline").read_text()]
     assert "C4NARY" not in "".join(told)
     assert CANARY.startswith("C4NARY")

@@ -101,7 +101,8 @@ def test_of_two_that_are_used_up_the_longer_one_decides() -> None:
 def test_of_many_calls_those_that_fit_are_granted() -> None:
     budget = parse_budget("5/minute,25/day")
     assert spent(budget, {}, NOON, 100).calls == 5
-    assert spent(budget, {Period.DAY: Used(NOON.replace(hour=0, minute=0, second=0, microsecond=0), 23)}, NOON, 100).calls == 2  # fmt: skip
+    counted = {Period.DAY: Used(Period.DAY.begin(NOON, UTC), 23)}
+    assert spent(budget, counted, NOON, 100).calls == 2
     assert spent(parse_budget("off"), {}, NOON, 100).calls == 100
 
 

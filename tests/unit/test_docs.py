@@ -109,7 +109,7 @@ def api() -> FastAPI:
 def test_every_route_has_its_heading_and_every_heading_its_route() -> None:
     paths = api().openapi()["paths"]
     routes = {
-        f"{method.upper()} {re.sub(r'{([a-z]*_id)(:path)?}', '{id}', path)}"
+        f"{method.upper()} {re.sub(r'{([a-z_]*_id)(:path)?}', '{id}', path)}"
         for path, methods in paths.items()
         for method in methods
     }

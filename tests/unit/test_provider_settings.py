@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 
 from pricewire.bootstrap import Services
+from pricewire.bootstrap_latest import Guards
 from pricewire.bootstrap_providers import Listed, listed, made
-from pricewire.errors import StartupError
+from pricewire.errors import StartupError, Throttle, Throttled
 from pricewire.providers.catalogue import VENDORS
 from pricewire.settings import Settings, load_settings
 from pricewire.web.app import create_app
+from tests.fakes import in_virtual_time
+from tests.vendor_fakes import Vendor, market
 
 KEYED = {"alpha_vantage", "finnhub", "twelve_data", "massive", "alpaca", "tiingo"}
 KEYLESS = {"history", "yahoo", "coinbase", "binance", "kraken"}
@@ -93,10 +97,12 @@ class Running:
     """As much of the running services as the route asks for."""
 
     providers: tuple[Listed, ...]
+    guards: Guards = field(default_factory=lambda: Guards({}))
 
 
-async def answered(given: Settings) -> dict[str, dict[str, Any]]:
-    app = create_app(cast("Services", Running(tuple(listed(given)))))
+async def answered(given: Settings | Running) -> dict[str, dict[str, Any]]:
+    running = given if isinstance(given, Running) else Running(tuple(listed(given)))
+    app = create_app(cast("Services", running))
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -125,9 +131,37 @@ async def test_the_route_lists_them_all_and_shows_no_key() -> None:
         "base_url": "https://api.tiingo.com",
         "batch": told["tiingo"]["batch"],
         "history": True,
+        "guard": None,
     }
     assert [one["name"] for one in told.values() if one["default"]] == ["tiingo"]
     assert not told["alpaca"]["configured"]
     assert told["alpaca"]["needs"] == ["ALPACA_API_KEY_ID", "ALPACA_API_SECRET_KEY"]
     assert told["yahoo"]["configured"]
     assert not told["yahoo"]["needs"]
+
+
+@in_virtual_time
+async def test_a_provider_in_use_tells_its_health_and_what_is_left_of_its_budget() -> None:
+    vendor = Vendor("kraken")
+    async with market(vendor, kraken="1/second,2/day") as made:
+        running = Running(tuple(listed(settings())), Guards(made.guards))
+
+        async def guard() -> dict[str, Any]:
+            told = (await answered(running))["kraken"]["guard"]
+            assert isinstance(told, dict)
+            return told
+
+        told = await guard()
+        assert (told["health"], told["breaker"], told["last_error"]) == ("ready", "closed", None)
+        await made.latest("A")
+        [_, day] = (await guard())["budget"]
+        assert (day["period"], day["calls"], day["left"]) == ("day", 2, 1)
+        assert day["until"] == "2024-03-21T00:00:00Z"
+        vendor.says = Throttled("enough", throttle=Throttle.MINUTE, retry_after=60)
+        with pytest.raises(Throttled):
+            await made.latest("B")
+        told = await guard()
+        assert (told["health"], told["last_error"]) == ("cooling", "enough")
+        assert 59 < told["cooling_seconds"] <= 60
+        await asyncio.sleep(61)
+        assert (await guard())["health"] == "out_of_budget"

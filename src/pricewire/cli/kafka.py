@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pricewire.bootstrap import LocalKafka, local_kafka, named_kafka, start_logs
+from pricewire.bootstrap import start_logs
+from pricewire.bootstrap_kafka import LocalKafka, local_kafka, named_kafka
 from pricewire.bootstrap_tools import Findings, check_producer
 from pricewire.errors import StartupError
 from pricewire.settings import load_settings

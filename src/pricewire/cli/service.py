@@ -24,11 +24,10 @@ from pricewire.bootstrap import (
     Connection,
     Parts,
     Services,
-    kafka_ready,
-    named_kafka,
     running,
     start_logs,
 )
+from pricewire.bootstrap_kafka import kafka_ready, named_kafka
 from pricewire.settings import Settings, load_settings, mask_url
 from pricewire.web.server import bind, serve
 

@@ -1,18 +1,23 @@
 """Any vendor over REST: symbols → request → raw answer → quotes; built by the composition root.
 
-Invariant: the raw answer is the vendor's, byte for byte, and each quote is for a symbol that was
-asked for; keys are in no URL that is kept, no log and no exception.
+Invariant: the raw answer is the vendor's, byte for byte but for keys in it, and each quote is for
+a symbol that was asked for; keys are in no URL that is kept, no log and no exception.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from urllib.parse import quote_plus
 
 from pricewire.domain.quote import Fetched, RawResponse
 from pricewire.errors import InvalidParameter, NotAPrice, ProviderError
-from pricewire.providers.anatomy import Answer, Parsed, Request, Span, Vendor, read
+from pricewire.providers.anatomy import Answer, Parsed, Request, Span, Vendor, masked, read
 from pricewire.providers.http import HttpClient
+
+SHORTEST_KEY = 8
 
 
 class RestProvider:
@@ -124,6 +129,29 @@ class RestProvider:
         try:
             parsed = self.read(raw, symbols)
         except ProviderError as error:
-            error.raw = raw
+            error.raw = without_secrets(raw, self._secrets)
             raise
-        return Fetched(raw, parsed.quotes, parsed.bars, parsed.refused)
+        return Fetched(
+            without_secrets(raw, self._secrets), parsed.quotes, parsed.bars, parsed.refused
+        )
+
+
+def without_secrets(raw: RawResponse, secrets: Sequence[str]) -> RawResponse:
+    """Return an answer as it may be kept: vendors like to repeat a key that they refuse.
+
+    What is shorter than any vendor's key (`demo`) is a word like others, and stays.
+    """
+    forms = {
+        form.encode().decode("latin-1")
+        for secret in secrets
+        if len(secret) >= SHORTEST_KEY
+        for form in (
+            secret,
+            quote_plus(secret),
+            json.dumps(secret)[1:-1],
+            secret.replace("/", "\\/"),
+        )
+    }
+    text = raw.body.decode("latin-1")
+    cleaned = masked(text, sorted(forms, key=len, reverse=True))
+    return raw if cleaned == text else replace(raw, body=cleaned.encode("latin-1"))

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +33,7 @@ PATH = "/v1/prices/latest"
 MAX_WAIT_MS = 60_000
 MAX_AGE_SECONDS = 604_800
 MAX_SYMBOLS = 100
+LONG_QUERY_BYTES = 200
 
 
 def _parameter(name: str, text: str, *, required: bool = False, **schema: Any) -> dict[str, Any]:
@@ -101,6 +103,7 @@ class PriceAnswer(msgspec.Struct):
     source: str
     raw_response_id: UUID
     fetched_at: datetime
+    event: EventAnswer
     currency: str | None
     kind: PriceKind
     delayed: bool
@@ -112,7 +115,6 @@ class PriceAnswer(msgspec.Struct):
     stale: bool
     stale_reason: str | None
     attempts: Sequence[Attempt]
-    event: EventAnswer
 
 
 class NoPrice(msgspec.Struct):
@@ -145,8 +147,9 @@ def latest_price_endpoint(services: Services) -> Callable[[Request], Awaitable[R
 
     async def latest_price(request: Request) -> Response:
         """Fetch the latest price, store it with its raw answer, publish its event."""
-        given = request.query_params
-        symbol, asked = _symbol(given), _asked(given)
+        query: bytes = request.scope["query_string"]
+        # The same questions come all day long; long ones must not fill the memory.
+        symbol, asked = (_remembered if len(query) <= LONG_QUERY_BYTES else _read)(query)
         if "," in symbol:
             return _answered(PricesAnswer(await _several(services, request, symbol, asked)))
         return _answered(await _one(services, symbol, asked))
@@ -197,10 +200,9 @@ def _symbol(given: QueryParams) -> str:
     return symbol
 
 
-def _asked(given: QueryParams) -> _Asked:
-    if len(given) == 1:
-        return _NOTHING_ASKED
-    return _Asked(
+def _read(query: bytes) -> tuple[str, _Asked]:
+    given = QueryParams(query)
+    return _symbol(given), _Asked(
         given.get("provider"),
         _kind(given),
         _whole(given, "max_age", MAX_AGE_SECONDS, "seconds"),
@@ -209,7 +211,7 @@ def _asked(given: QueryParams) -> _Asked:
     )
 
 
-_NOTHING_ASKED = _Asked(None, None, 0, allow_stale=False, wait_seconds=0)
+_remembered = lru_cache(4096)(_read)
 
 
 def _whole(given: QueryParams, name: str, most: int, unit: str) -> int:
@@ -246,6 +248,13 @@ def _price_answer(answer: LatestAnswer, topic: str) -> PriceAnswer:
         source=draft.provider,
         raw_response_id=draft.raw_response_id,
         fetched_at=draft.fetched_at,
+        event=EventAnswer(
+            id=str(answer.price.event_id),
+            state=answer.state,
+            topic=topic,
+            partition=draft.shard,
+            offset=answer.publication.offset if answer.publication else None,
+        ),
         currency=quote.currency,
         kind=quote.kind,
         delayed=quote.delayed,
@@ -257,11 +266,4 @@ def _price_answer(answer: LatestAnswer, topic: str) -> PriceAnswer:
         stale=answer.stale_reason is not None,
         stale_reason=answer.stale_reason,
         attempts=answer.attempts,
-        event=EventAnswer(
-            id=str(answer.price.event_id),
-            state=answer.state,
-            topic=topic,
-            partition=draft.shard,
-            offset=answer.publication.offset if answer.publication else None,
-        ),
     )
