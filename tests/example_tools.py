@@ -111,7 +111,10 @@ _VARYING = [
     (UUID, "<uuid>"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?Z?", "<time>"),
     (r"(?:localhost|127\.0\.0\.1):\d+", "<host>"),
-    (r'"(price|offset|waiting|oldest_seconds|attempts|published|generation)":[\d.]+', r'"\1":<n>'),
+    (
+        r'"(price|value|offset|waiting|oldest_seconds|attempts|published|generation)":[\d.]+',
+        r'"\1":<n>',
+    ),
     (r"(~|offset |Offset:|\(pid |process +|attempts=)\d+", r"\1<n>"),
     (r"(TopicId: |version +|cluster +)\S+", r"\1<x>"),
     (r"([A-Z]+),\d{4}-\d\d-\d\d,[\d.]+", r"\1,<day>,<n>"),

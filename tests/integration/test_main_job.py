@@ -174,7 +174,9 @@ def test_the_documentation_names_every_route_and_the_metrics_are_there(
 ) -> None:
     paths = shared_service.json("/openapi.json")["paths"]
     parameters = paths["/v1/prices/latest"]["get"]["parameters"]
-    assert [one["name"] for one in parameters] == ["symbol", "provider", "wait_ms"]
+    assert [one["name"] for one in parameters] == [
+        *("symbol", "provider", "kind", "max_age", "allow_stale", "wait_ms"),
+    ]
     assert {"/v1/events/{event_id}", "/v1/raw-responses/{raw_response_id}"} <= set(paths)
     assert b"pricewire_events_published_total" in shared_service.get("/metrics")[2]
 

@@ -17,7 +17,7 @@ from pricewire.errors import (
     UnknownSymbol,
 )
 from pricewire.services.breaker import COOL_OFF_SECONDS, FAILURES, BreakerState
-from pricewire.services.guard import REFUSED_SECONDS, Guard
+from pricewire.services.guard import MAX_REFUSED, REFUSED_SECONDS, Guard
 from pricewire.services.retrying import MAX_CALLS, wait_before_retry
 from tests.fakes import in_virtual_time
 from tests.vendor_fakes import Market, Vendor, market
@@ -203,3 +203,21 @@ def test_a_retry_needs_room_for_a_whole_call() -> None:
     assert wait == 0.25
     assert wait_before_retry(down, calls=1, left=10, call_seconds=10, jitter=0.5) is None
     assert wait_before_retry(down, calls=MAX_CALLS, left=99, call_seconds=1, jitter=0) is None
+
+
+@in_virtual_time
+async def test_a_symbol_that_the_plan_does_not_have_is_not_asked_for_again() -> None:
+    vendor = Vendor("first", ProviderRefused("by a higher plan", code="premium_required"))
+    async with market(vendor) as made:
+        guard = only(made)
+        assert await asked(guard, "AAPL") == "premium_required"
+        vendor.says = "USD"
+        assert await asked(guard, "AAPL") == "premium_required"
+        assert await asked(guard, "MSFT") == "price"
+        assert vendor.calls == [("AAPL",), ("MSFT",)]
+        await asyncio.sleep(REFUSED_SECONDS)
+        assert await asked(guard, "AAPL") == "price"
+        vendor.says = ProviderRefused("by a higher plan", code="premium_required")
+        for number in range(MAX_REFUSED + 5):
+            await asked(guard, f"S{number}")
+        assert len(guard._refused) == MAX_REFUSED

@@ -28,7 +28,9 @@ from pricewire.services.retrying import wait_before_retry
 from pricewire.services.spending import Spending
 
 REFUSED_SECONDS = 600.0
-"""How long a provider is left alone that refuses the key or the region: waiting does not help."""
+"""How long a provider is left alone that refuses the key or the region, or a symbol that the plan
+does not have: waiting does not help, and asking costs the budget."""
+MAX_REFUSED = 1_000
 _WHOLE_PROVIDER = frozenset({"invalid_key", "region_refused"})
 
 Keep = Callable[[RawResponse], Awaitable[None]]
@@ -85,6 +87,8 @@ class Guard:
         self._credit_per_symbol = credit_per_symbol
         self._breaker = Breaker()
         self._cooling: CoolingOff | None = None
+        self._refused: dict[str, CoolingOff] = {}
+        """By symbol, the oldest first."""
         self._last_error: str | None = None
 
     @property
@@ -132,7 +136,7 @@ class Guard:
 
     async def _ask_once(self, symbols: Sequence[str], end: float) -> Fetched:
         clock = asyncio.get_running_loop().time
-        if barred := self._barred(clock()):
+        if barred := self._barred(clock()) or self._refusal(symbols, clock()):
             raise barred
         await self._spend(len(symbols) if self._credit_per_symbol else 1, end)
         # Counting took its time: meanwhile others may have learnt something.
@@ -143,6 +147,8 @@ class Guard:
             fetched = await self._call(symbols, end - clock())
         except ProviderError as error:
             self._learn(ticket, error, clock())
+            if isinstance(error, ProviderRefused):
+                self._remember(symbols, CoolingOff(clock() + REFUSED_SECONDS, error))
             if isinstance(error.raw, RawResponse):
                 await self._keep(error.raw)
             raise
@@ -193,6 +199,20 @@ class Guard:
     def _cool_off(self, cooling: CoolingOff) -> None:
         if self._cooling is None or self._cooling.until < cooling.until:
             self._cooling = cooling
+
+    def _remember(self, symbols: Sequence[str], refusal: CoolingOff) -> None:
+        """Note a refusal of one symbol; of several it is not known which was meant."""
+        if len(symbols) == 1:
+            self._refused.pop(symbols[0], None)
+            self._refused[symbols[0]] = refusal
+        if len(self._refused) > MAX_REFUSED:
+            del self._refused[next(iter(self._refused))]
+
+    def _refusal(self, symbols: Sequence[str], now: float) -> ProviderError | None:
+        refused = self._refused.get(symbols[0]) if len(symbols) == 1 else None
+        if refused is None or now >= refused.until:
+            return None
+        return _again(refused.error, refused.until - now)
 
     def _barred(self, now: float) -> ProviderError | None:
         """Return why nobody may be sent now."""
