@@ -54,9 +54,17 @@ class Guards:
 
 
 def budget_of(settings: Settings, provider: str) -> Budget:
-    """Return what a provider's plan allows."""
+    """Return what a provider's plan allows.
+
+    The defaults are the vendors' free plans: what stands at another address than the vendor's own,
+    such as a paid mirror or a server for tests, has no budget unless one is set.
+    """
     name = "ccxt" if provider.startswith(CCXT) else provider
-    return parse_budget(getattr(settings, f"{name}_budget"), _ZONES.get(name, ZoneInfo("UTC")))
+    zone = _ZONES.get(name, ZoneInfo("UTC"))
+    given = settings.model_fields_set
+    if f"{name}_base_url" in given and f"{name}_budget" not in given:
+        return parse_budget("off", zone)
+    return parse_budget(getattr(settings, f"{name}_budget"), zone)
 
 
 @asynccontextmanager
@@ -72,16 +80,17 @@ async def latest_prices(
 ) -> AsyncIterator[tuple[LatestPrice, Guards]]:
     """Give the main job; leaving stops what is under way."""
     budgets = SqlBudgets(database)
+    allowed = {name: budget_of(settings, name) for name in providers if name != UNGUARDED}
     guards = {
         name: Guard(
-            provider,
-            spending=Spending(name, budget_of(settings, name), store=budgets, clock=clock),
+            providers[name],
+            spending=Spending(name, budget, store=budgets, clock=clock),
             keep=_keeping(door),
             timeout_seconds=settings.provider_timeout_seconds,
             credit_per_symbol=name in _CREDIT_PER_SYMBOL,
+            cools_off=not budget.unlimited,
         )
-        for name, provider in providers.items()
-        if name != UNGUARDED
+        for name, budget in allowed.items()
     }
     sources: dict[str, Source] = {
         name: guards.get(name) or Unguarded(provider) for name, provider in providers.items()

@@ -56,6 +56,9 @@ def environment(
         "DATABASE_URL": database_url,
         "DEFAULT_PROVIDER": "finnhub",
         "FALLBACK_PROVIDERS": "tiingo,alpaca",
+        # The defaults are those of the vendors' own addresses.
+        "FINNHUB_BUDGET": "60/minute",
+        "TIINGO_BUDGET": "50/hour",
         "ALPACA_BUDGET": "2/day",
     }
     for name in vendors.calls:

@@ -221,3 +221,23 @@ async def test_a_symbol_that_the_plan_does_not_have_is_not_asked_for_again() -> 
         for number in range(MAX_REFUSED + 5):
             await asked(guard, f"S{number}")
         assert len(guard._refused) == MAX_REFUSED
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Throttled("enough", throttle=Throttle.DAY, retry_after=3600),
+        ProviderRefused("bad key", code="invalid_key"),
+        ProviderRefused("not in your plan", code="premium_required"),
+    ],
+    ids=lambda error: error.code,
+)
+@in_virtual_time
+async def test_without_a_plan_to_keep_to_each_call_finds_out_for_itself(
+    error: ProviderError,
+) -> None:
+    vendor = Vendor("first", error)
+    async with market(vendor) as made:
+        only(made)._cools_off = False
+        assert [await asked(only(made)), await asked(only(made))] == [error.code] * 2
+    assert len(vendor.calls) == 2

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from pricewire.bootstrap import Services
-from pricewire.bootstrap_latest import Guards
+from pricewire.bootstrap_latest import Guards, budget_of
 from pricewire.bootstrap_providers import Listed, listed, made
 from pricewire.errors import StartupError, Throttle, Throttled
 from pricewire.providers.catalogue import VENDORS
@@ -165,3 +165,12 @@ async def test_a_provider_in_use_tells_its_health_and_what_is_left_of_its_budget
         assert 59 < told["cooling_seconds"] <= 60
         await asyncio.sleep(61)
         assert (await guard())["health"] == "out_of_budget"
+
+
+def test_the_default_budgets_are_those_of_the_vendors_own_addresses() -> None:
+    own = load_settings(alpha_vantage_api_key="key")
+    assert str(budget_of(own, "alpha_vantage")) == "1/second,25/day"
+    mirror = {"alpha_vantage_api_key": "key", "alpha_vantage_base_url": "http://localhost:1"}
+    assert budget_of(load_settings(**mirror), "alpha_vantage").unlimited
+    kept = load_settings(**mirror, alpha_vantage_budget="3/day")
+    assert str(budget_of(kept, "alpha_vantage")) == "3/day"

@@ -66,6 +66,8 @@ class Guard:
         keep: stores a raw answer that holds no price.
         timeout_seconds: for one call.
         credit_per_symbol: a call for several symbols counts as several.
+        cools_off: a refusal is remembered, and nobody is sent before its time is over. Without a
+            budget there is no plan to keep to, and each call finds out for itself.
     """
 
     upstream = True
@@ -78,6 +80,7 @@ class Guard:
         keep: Keep,
         timeout_seconds: float,
         credit_per_symbol: bool = False,
+        cools_off: bool = True,
     ) -> None:
         self._provider = provider
         self._many = provider if isinstance(provider, BatchProvider) else None
@@ -85,6 +88,7 @@ class Guard:
         self._keep = keep
         self._timeout = timeout_seconds
         self._credit_per_symbol = credit_per_symbol
+        self._cools_off = cools_off
         self._breaker = Breaker()
         self._cooling: CoolingOff | None = None
         self._refused: dict[str, CoolingOff] = {}
@@ -191,6 +195,8 @@ class Guard:
             self._breaker.failed(ticket, now)
             return
         self._breaker.succeeded(ticket)
+        if not self._cools_off:
+            return
         if isinstance(error, Throttled):
             self._cool_off(CoolingOff(now + (error.retry_after or 1), error))
         elif error.code in _WHOLE_PROVIDER:
@@ -202,7 +208,7 @@ class Guard:
 
     def _remember(self, symbols: Sequence[str], refusal: CoolingOff) -> None:
         """Note a refusal of one symbol; of several it is not known which was meant."""
-        if len(symbols) == 1:
+        if len(symbols) == 1 and self._cools_off:
             self._refused.pop(symbols[0], None)
             self._refused[symbols[0]] = refusal
         if len(self._refused) > MAX_REFUSED:
