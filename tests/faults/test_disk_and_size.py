@@ -73,7 +73,9 @@ def test_one_of_two_disks_is_full(small_disk: Path, tmp_path: Path) -> None:
             ballast.unlink()
             cluster.restart(1)
             await_flow(service)
-        assert_nothing_lost(service, cluster, load.acknowledged)
+        # The disk failed in the middle of an append: what became of that batch nobody was told,
+        # and the partition got a leader anew (docs/delivery.md, "Repeats that remain possible").
+        assert_nothing_lost(service, cluster, load.acknowledged, may_repeat=True)
 
 
 def test_the_only_disk_takes_no_more(tmp_path: Path) -> None:

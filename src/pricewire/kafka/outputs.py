@@ -20,6 +20,7 @@ from pricewire.services.processing import Poison
 
 QUEUE_MESSAGES = 100_000
 FULL_SECONDS = 30.0
+CLOSE_SECONDS = 5.0
 MAX_DEAD_LETTER_BYTES = 4_194_304
 
 
@@ -93,7 +94,12 @@ class KafkaOutputs:
 
     def close(self) -> None:
         self._producer.purge(in_queue=True, in_flight=True, blocking=True)
-        if self._producer.flush(5) == 0:
+        give_up = time.monotonic() + CLOSE_SECONDS
+        # A fatal error ends a flush before its time.
+        while len(self._producer) and (left := give_up - time.monotonic()) > 0:
+            self._serve(self._producer.flush, left)
+        # Only with an empty queue: it would wait without end for a broker that is away.
+        if len(self._producer) == 0:
             self._producer.close()
 
     def _reasons(self, poison: Poison) -> list[tuple[str, bytes]]:
@@ -127,13 +133,19 @@ class KafkaOutputs:
 
     def _call(self, call: Any, seconds: float) -> int:
         """Let `call` serve callbacks; raise what they said."""
-        try:
-            left: int = call(seconds)
-        except KafkaException as error:
-            self._failure = self._failure or str(error)
-            left = 0
+        left = self._serve(call, seconds)
         if self._failure is not None:
             raise KafkaTrouble(self._failure)
+        return left
+
+    def _serve(self, call: Any, seconds: float) -> int:
+        """Let `call` serve callbacks; remember what it raises."""
+        try:
+            left: int = call(seconds)
+        except (KafkaException, SystemError) as error:
+            # SystemError: what becomes of a fatal error when a callback is called behind it.
+            self._failure = self._failure or str(error.__cause__ or error)
+            left = 0
         return left
 
     def _on_report(self, error: KafkaError | None, _message: Message) -> None:
