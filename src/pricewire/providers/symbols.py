@@ -7,44 +7,15 @@ these three is passed on as it is, and so is a vendor's own form.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
-_FIAT: Final = frozenset(
-    re.findall(
-        r"[A-Z]{3}",
-        "AED ARS AUD BGN BRL CAD CHF CLP CNH CNY COP CZK DKK EGP EUR GBP HKD HUF IDR ILS "
-        "INR ISK JPY KES KRW KWD MAD MXN MYR NGN NOK NZD PEN PHP PKR PLN QAR RON RSD RUB "
-        "SAR SEK SGD THB TRY TWD UAH USD VND XAG XAU ZAR",
-    )
-)
-_COINS: Final = frozenset(("USDT", "USDC", "BTC", "ETH"))
-_SLASHED: Final = re.compile(r"([A-Z0-9]{2,10})/([A-Z]{3,5})")
-_DASHED: Final = re.compile(r"([A-Z0-9]{2,10})-([A-Z]{3,5})")
-_YAHOO: Final = re.compile(r"([A-Z]{3})?([A-Z]{3})=X")
+from pricewire.domain.pair import Pair, pair_of
+
+__all__ = ["Pair", "class_share", "coin_currency", "coin_pair", "index_of", "pair_of"]
+
 _CLASS_SHARE: Final = re.compile(r"([A-Z]{1,5})[.-]([A-Z])")
 _INDEX: Final = re.compile(r"(?:\^|I:)([A-Z0-9]+)")
 _INDICES: Final = {"GSPC": "SPX"}
-
-
-class Pair(NamedTuple):
-    """A price of `base`, counted in `quote`."""
-
-    base: str
-    quote: str
-
-    @property
-    def is_fiat(self) -> bool:
-        return self.base in _FIAT and self.quote in _FIAT
-
-
-def pair_of(symbol: str) -> Pair | None:
-    """Return both codes of BTC/USD, BTC-USD or EURUSD=X; None for a share such as BRK-B."""
-    if match := _SLASHED.fullmatch(symbol):
-        return Pair(match[1], match[2])
-    if match := _YAHOO.fullmatch(symbol):
-        return Pair(match[1] or "USD", match[2])
-    match = _DASHED.fullmatch(symbol)
-    return Pair(match[1], match[2]) if match and match[2] in _FIAT | _COINS else None
 
 
 def class_share(symbol: str, separator: str) -> str:
