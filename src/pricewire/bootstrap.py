@@ -19,11 +19,12 @@ from confluent_kafka import murmur2
 from pricewire.bootstrap_latest import Guards, latest_prices
 from pricewire.bootstrap_providers import Listed, listed, made
 from pricewire.bootstrap_streams import (
+    PROCESSORS,
     Processing,
     averages_answers,
     following_averages,
     processing_answers,
-    running_averages,
+    running_processor,
 )
 from pricewire.domain.event import Publication, Source
 from pricewire.errors import StartupError
@@ -53,7 +54,7 @@ from pricewire.storage.reads import SqlReads
 from pricewire.storage.recording import SqlRecordingStore
 from pricewire.storage.sqlite import SqliteDatabase, sqlite_path
 
-__all__ = ["ALL_PARTS", "Connection", "Parts", "Processing", "Services"]
+__all__ = ["ALL_PARTS", "PROCESSORS", "Connection", "Parts", "Processing", "Services"]
 
 log = structlog.get_logger()
 
@@ -65,14 +66,14 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Which parts of the service a process runs."""
+    """Which parts of the service a process runs; processors by name."""
 
     api: bool = False
     relay: bool = False
-    averages: bool = False
+    processors: tuple[str, ...] = ()
 
 
-ALL_PARTS = Parts(api=True, relay=True, averages=True)
+ALL_PARTS = Parts(api=True, relay=True, processors=tuple(PROCESSORS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +140,9 @@ async def running(
         relay = Relay(shards)
         stack.push_async_callback(_stop, _start(relay.run(), crashed), relay.stop)
         processors: list[ProcessorStatus] = []
-        if parts.averages:
+        for name in parts.processors:
             processor, task = await stack.enter_async_context(
-                running_averages(settings, connection, database, partitions)
+                running_processor(name, settings, connection, database, partitions)
             )
             # Beside others a processor dies alone: prices must still be recorded and published.
             task.add_done_callback(_tell_broken) if parts.api else _watch(task, crashed)

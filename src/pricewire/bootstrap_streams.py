@@ -1,15 +1,16 @@
 """The composition root's half for processors: settings in, a running processor out.
 
-`bootstrap` calls it for `up` and for `pricewire processor`. Invariant: a processor has one thread
-and lives inside `running_processor`; leaving makes its last checkpoint and leaves the group.
+`bootstrap` calls it for `up` and for `pricewire processor`. Which processors there are is in
+`PROCESSORS`, and nowhere else. Invariant: a processor has one thread and lives inside
+`running_processor`; leaving makes its last checkpoint and leaves the group.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,8 +32,9 @@ from pricewire.storage.checkpoints import SqlCheckpoints
 from pricewire.storage.database import Database
 from pricewire.storage.dead_letters import SqlOutcomes
 from pricewire.storage.reads import SqlReads
-from pricewire.streams.averages import AveragesStep
+from pricewire.streams.averages import MOVED, AveragesStep
 from pricewire.streams.explained import explained
+from pricewire.streams.partition import Step
 from pricewire.streams.runner import Processor, Rules
 from pricewire.streams.store import LoopStore
 
@@ -41,13 +43,48 @@ HOUR_MS = 3_600_000
 Clock = Callable[[], datetime]
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One processor: what it reads, what computes, what it puts out.
+
+    Args:
+        origin: the topic that it reads, and
+        output: the one that it writes, by the settings.
+        event_type: `ce_type` of what it puts out.
+        mark: begins the number in an id on `origin`; see `kafka.records`.
+    """
+
+    step: Callable[[Settings], Step[Any]]
+    origin: Callable[[Settings], str]
+    output: Callable[[Settings], str]
+    event_type: str
+    mark: str = ""
+
+
+def _averages_step(settings: Settings) -> AveragesStep:
+    only_new_times = settings.averages_count == "new_times"
+    return AveragesStep(parse_averages(settings.averages), only_new_times=only_new_times)
+
+
+PROCESSORS: Mapping[str, Recipe] = {
+    "averages": Recipe(
+        step=_averages_step,
+        origin=lambda settings: settings.kafka_price_events_topic,
+        output=lambda settings: settings.kafka_moving_averages_topic,
+        event_type=MOVED,
+    ),
+}
+"""All processors, by the name that `pricewire processor` and the consumer groups have for them."""
+
+
 @asynccontextmanager
-async def running_averages(
-    settings: Settings, connection: Connection, database: Database, partitions: int
+async def running_processor(
+    name: str, settings: Settings, connection: Connection, database: Database, partitions: int
 ) -> AsyncIterator[tuple[Processor[Any], asyncio.Task[None]]]:
-    """Run the processor `averages` while inside; its task ends with what it died of."""
-    topics = _Topics(settings, connection, partitions)
-    processor = _averages(settings, connection, database, topics)
+    """Run a processor while inside; its task ends with what it died of."""
+    recipe = PROCESSORS[name]
+    topics = _Topics(recipe, settings, connection, partitions)
+    processor = _processor(recipe, settings, connection, database, topics)
     task = asyncio.create_task(asyncio.to_thread(processor.run))
     try:
         yield processor, task
@@ -79,10 +116,14 @@ def averages_answers(
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """What answers for processors that may be in other processes."""
+    """What answers for processors that may be in other processes.
+
+    Args:
+        dead_letters: of each topic that a processor reads, `price-events` first.
+    """
 
     lag: Lag
-    dead_letters: DeadLetters
+    dead_letters: Mapping[str, DeadLetters]
     close: Callable[[], None]
 
 
@@ -90,17 +131,23 @@ def processing_answers(
     settings: Settings, connection: Connection, database: Database, partitions: int, clock: Clock
 ) -> Processing:
     """Return what answers for lag and dead letters; somebody must close it."""
-    topics = _Topics(settings, connection, partitions)
-    ends = TopicEnds(connection, topics.origin.name, partitions)
-    letters = KafkaDeadLetters(connection, topics.dead_letters, topics.origin.name, partitions)
+    origins = {name: recipe.origin(settings) for name, recipe in PROCESSORS.items()}
+    topics = tuple(dict.fromkeys(origins.values()))
+    ends = {topic: TopicEnds(connection, topic, partitions) for topic in topics}
+    dead = {topic: _dead_letter_topic(topic, settings, connection, partitions) for topic in topics}
 
     def close() -> None:
-        ends.close()
-        topics.close()
+        for one in (*ends.values(), *dead.values()):
+            one.close()
 
     return Processing(
-        lag=Lag(SqlCheckpoints(database), ends, clock=clock),
-        dead_letters=DeadLetters(letters, SqlOutcomes(database)),
+        lag=Lag(SqlCheckpoints(database), topics=origins, ends=ends, clock=clock),
+        dead_letters={
+            topic: DeadLetters(
+                KafkaDeadLetters(connection, dead[topic], topic, partitions), SqlOutcomes(database)
+            )
+            for topic in topics
+        },
         close=close,
     )
 
@@ -122,43 +169,55 @@ class _Explanations:
         return await self._checkpoints.symbols(AveragesStep.name)
 
 
+def _plan(name: str, settings: Settings, partitions: int) -> TopicPlan:
+    return TopicPlan(
+        name=name,
+        partitions=partitions,
+        replication_factor=settings.kafka_topic_replication_factor,
+        min_insync_replicas=settings.kafka_topic_min_insync_replicas,
+        retention_hours=settings.kafka_topic_retention_hours,
+    )
+
+
+def _dead_letter_topic(
+    origin: str, settings: Settings, connection: Connection, partitions: int
+) -> KafkaTopic:
+    plan = replace(
+        _plan(f"{origin}.dlq", settings, partitions),
+        retention_hours=-1,
+        max_message_bytes=MAX_DEAD_LETTER_BYTES,
+    )
+    return KafkaTopic(connection, plan)
+
+
 class _Topics:
-    """The topics of the processor, made where they are missing."""
+    """The topics of a processor, made where they are missing."""
 
-    def __init__(self, settings: Settings, connection: Connection, partitions: int) -> None:
-        def topic(name: str, **changes: Any) -> KafkaTopic:
-            plan: dict[str, Any] = {
-                "name": name,
-                "partitions": partitions,
-                "replication_factor": settings.kafka_topic_replication_factor,
-                "min_insync_replicas": settings.kafka_topic_min_insync_replicas,
-                "retention_hours": settings.kafka_topic_retention_hours,
-            }
-            return KafkaTopic(connection, TopicPlan(**plan | changes))
-
-        self.origin = topic(settings.kafka_price_events_topic)
-        self.averages = topic(settings.kafka_moving_averages_topic)
-        self.dead_letters = topic(
-            f"{settings.kafka_price_events_topic}.dlq",
-            retention_hours=-1,
-            max_message_bytes=MAX_DEAD_LETTER_BYTES,
-        )
+    def __init__(
+        self, recipe: Recipe, settings: Settings, connection: Connection, partitions: int
+    ) -> None:
+        name = recipe.origin(settings)
+        self.origin = KafkaTopic(connection, _plan(name, settings, partitions))
+        self.output = KafkaTopic(connection, _plan(recipe.output(settings), settings, partitions))
+        self._dead_letters = _dead_letter_topic(name, settings, connection, partitions)
 
     def require_outputs(self) -> None:
-        self.averages.require()
-        self.dead_letters.require()
+        self.output.require()
+        self._dead_letters.require()
 
     def close(self) -> None:
-        for topic in (self.origin, self.averages, self.dead_letters):
+        for topic in (self.origin, self.output, self._dead_letters):
             topic.close()
 
 
-def _averages(
-    settings: Settings, connection: Connection, database: Database, topics: _Topics
+def _processor(
+    recipe: Recipe,
+    settings: Settings,
+    connection: Connection,
+    database: Database,
+    topics: _Topics,
 ) -> Processor[Any]:
-    step = AveragesStep(
-        parse_averages(settings.averages), only_new_times=settings.averages_count == "new_times"
-    )
+    step = recipe.step(settings)
     rules = ProducerRules(
         compression=settings.kafka_producer_compression,
         linger_ms=settings.kafka_producer_linger_ms,
@@ -172,16 +231,17 @@ def _averages(
 
     def open_inputs(**callbacks: Any) -> Inputs:
         topics.origin.require()
-        return GroupReader(consumer_config(connection, group), topics.origin, **callbacks)
+        config = consumer_config(connection, group)
+        return GroupReader(config, topics.origin, mark=recipe.mark, **callbacks)
 
     def open_outputs() -> KafkaOutputs:
         topics.require_outputs()
         return KafkaOutputs(
             outputs_config(connection, rules),
-            topic=topics.averages.name,
+            topic=topics.output.name,
             origin=topics.origin.name,
             processor=step.name,
-            event_type="average.moved",
+            event_type=recipe.event_type,
         )
 
     hours = settings.kafka_topic_retention_hours

@@ -30,11 +30,9 @@ from pricewire.settings import Settings
 from pricewire.storage.postgres import PostgresDatabase
 from pricewire.storage.sqlite import SqliteDatabase, sqlite_path
 from pricewire.storage.verification import published_in, scratch
-from pricewire.streams.averages import AverageValue, encode_average
+from pricewire.streams.averages import MOVED, AverageValue, encode_average
 
 __all__ = ["Comparison", "Finding", "Findings", "check_producer", "contract", "verify_outbox"]
-
-_MOVED = "average.moved"
 
 
 async def check_producer(settings: Settings) -> Findings:
@@ -66,7 +64,7 @@ def contract() -> dict[str, bytes]:
     topics = [
         price_events(prices),
         moving_averages(
-            averages, event_type=_MOVED, value=AverageValue, example=_example_of_an_average()
+            averages, event_type=MOVED, value=AverageValue, example=_example_of_an_average()
         ),
         dead_letters(dead),
     ]
@@ -88,7 +86,7 @@ def _example_of_an_average() -> Record:
         raw_response_id=UUID("018e5b2e-9c1a-7f3b-8a52-0d5f4f1f3c11"),
     )
     value = encode_average(tick, "sma", "5", Decimal("150.114"), 5)
-    headers = cloud_event_headers("AAPL~1234~sma:5", _MOVED, f"{tick.source}/averages/1")
+    headers = cloud_event_headers("AAPL~1234~sma:5", MOVED, f"{tick.source}/averages/1")
     return Record(tick.symbol, value, headers, tick.timestamp)
 
 

@@ -7,10 +7,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pricewire.domain.quote import Precision
 from pricewire.kafka.records import RecordReader
 from pricewire.services.processing import Poison, PriceTick, Record, Skipped
 
@@ -90,7 +92,14 @@ def test_a_record_of_the_relay_is_a_price() -> None:
 
 
 def test_more_headers_change_nothing() -> None:
-    assert read(Message(), Message(headers=[*HEADERS, ("pw-precision", b"day")])) == [TICK, TICK]
+    assert read(Message(), Message(headers=[*HEADERS, ("pw-currency", b"USD")])) == [TICK, TICK]
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_how_fine_a_time_is_is_told(precision: Precision) -> None:
+    marked = Message(headers=[*HEADERS, ("pw-precision", precision.value.encode())])
+    expected = precision if precision.coarser_than_second else Precision.SECOND
+    assert read(Message(), marked)[1] == msgspec.structs.replace(TICK, precision=expected)
 
 
 @pytest.mark.parametrize("name", ["pw-test", "pw-replay-id"])
@@ -203,3 +212,18 @@ def test_no_bytes_raise(data: st.DataObject) -> None:
         assert found.price.is_finite()
         assert found.price > 0
         assert found.symbol.encode() == key
+
+
+def past(event_id: bytes) -> Message:
+    return Message(headers=[*HEADERS[:1], ("ce_id", event_id), *HEADERS[2:]])
+
+
+def test_past_prices_have_a_series_of_their_own() -> None:
+    reader = RecordReader("price-history", "topic-1", "h")
+    for found in [reader.read(past(b"AAPL~h12")) for _ in range(2)]:
+        assert isinstance(found, PriceTick)
+        assert (found.event_id, found.sequence) == ("AAPL~h12", 12)
+    for event_id in (b"AAPL~12", b"AAPL~h012", b"AAPL~hh12", b"AAPL~h", b"h12"):
+        assert isinstance(reader.read(past(event_id)), Poison)
+    # What is past must never be taken for now.
+    assert isinstance(read(Message(), past(b"AAPL~h12"))[1], Poison)

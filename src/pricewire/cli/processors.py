@@ -21,6 +21,9 @@ app = typer.Typer(help="What processors set aside.", no_args_is_help=True)
 Ids = Annotated[list[str] | None, typer.Argument(help="partition/offset, such as 3/12")]
 ErrorClass = Annotated[str | None, typer.Option(help="All open ones of this class.")]
 All = Annotated[bool, typer.Option("--all", help="All open ones.")]
+Origin = Annotated[
+    str | None, typer.Option(help="The topic that they came from; price-events by default.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it; without, only show.")]
 
 
@@ -49,40 +52,53 @@ def list_letters(
     limit: Annotated[int, typer.Option("-n", help="At most so many, 1 to 1000.")] = 50,
     state: Annotated[str | None, typer.Option(help="open, redriven or dropped")] = None,
     error_class: ErrorClass = None,
+    origin: Origin = None,
 ) -> None:
     """List dead letters, newest first."""
-    given = {"limit": limit, "state": state, "error_class": error_class}
+    given = {"limit": limit, "state": state, "error_class": error_class, "origin": origin}
     query = urlencode({name: value for name, value in given.items() if value is not None})
     _print_letters(ask("GET", f"/v1/dead-letters?{query}")["dead_letters"])
 
 
 @app.command("show")
-def show(letter: Annotated[str, typer.Argument(help="partition/offset, such as 3/12")]) -> None:
+def show(
+    letter: Annotated[str, typer.Argument(help="partition/offset, such as 3/12")],
+    origin: Origin = None,
+) -> None:
     """Show one, with its bytes and headers as they came."""
-    typer.echo(json.dumps(ask("GET", f"/v1/dead-letters/{letter}"), indent=2))
+    query = f"?{urlencode({'origin': origin})}" if origin else ""
+    typer.echo(json.dumps(ask("GET", f"/v1/dead-letters/{letter}{query}"), indent=2))
 
 
 @app.command("redrive")
 def redrive(
-    ids: Ids = None, error_class: ErrorClass = None, everything: All = False, yes: Yes = False
+    ids: Ids = None,
+    error_class: ErrorClass = None,
+    everything: All = False,
+    origin: Origin = None,
+    yes: Yes = False,
 ) -> None:
     """Put dead letters back on the topic that they came from, each once."""
-    _settle("redrive", ids, error_class, everything, yes)
+    choice = {"ids": ids or None, "error_class": error_class, "all": everything, "origin": origin}
+    _settle("redrive", choice, yes)
 
 
 @app.command("drop")
 def drop(
-    ids: Ids = None, error_class: ErrorClass = None, everything: All = False, yes: Yes = False
+    ids: Ids = None,
+    error_class: ErrorClass = None,
+    everything: All = False,
+    origin: Origin = None,
+    yes: Yes = False,
 ) -> None:
     """Give dead letters up; they stay on their topic."""
-    _settle("drop", ids, error_class, everything, yes)
+    choice = {"ids": ids or None, "error_class": error_class, "all": everything, "origin": origin}
+    _settle("drop", choice, yes)
 
 
-def _settle(
-    verb: str, ids: list[str] | None, error_class: str | None, everything: bool, yes: bool
-) -> None:
-    choice = {"ids": ids or None, "error_class": error_class, "all": everything, "dry_run": not yes}
-    _print_letters(ask("POST", f"/v1/dead-letters/{verb}", choice)["dead_letters"])
+def _settle(verb: str, choice: dict[str, Any], yes: bool) -> None:
+    body = choice | {"dry_run": not yes}
+    _print_letters(ask("POST", f"/v1/dead-letters/{verb}", body)["dead_letters"])
     if not yes:
         typer.echo(f"nothing was done; with --yes the open ones of these are chosen to {verb}")
 

@@ -21,6 +21,7 @@ import uvloop
 
 from pricewire.bootstrap import (
     ALL_PARTS,
+    PROCESSORS,
     Connection,
     Parts,
     Services,
@@ -65,13 +66,15 @@ def relay() -> None:
 
 
 def processor(
-    name: Annotated[str, typer.Argument(help="averages")],
+    name: Annotated[str, typer.Argument(help=", ".join(PROCESSORS))],
 ) -> None:
     """Run a processor alone; needs PostgreSQL. Several share the partitions."""
-    if name != "averages":
-        raise typer.BadParameter(f"there is no processor {name!r}; there is averages")
+    if name not in PROCESSORS:
+        raise typer.BadParameter(
+            f"there is no processor {name!r}; there is {', '.join(PROCESSORS)}"
+        )
     settings = _prepare()
-    _run(_Run(settings, named_kafka(settings), Parts(averages=True), None))
+    _run(_Run(settings, named_kafka(settings), Parts(processors=(name,)), None))
 
 
 def _prepare() -> Settings:

@@ -80,13 +80,18 @@ def consumer_config(connection: Connection, rules: GroupRules) -> Config:
 
 
 class GroupReader:
-    """See the module; the callbacks are those of `OpenInputs`."""
+    """See the module; the callbacks are those of `OpenInputs`.
+
+    Args:
+        mark: begins the number in an id on this topic; see `RecordReader`.
+    """
 
     def __init__(
         self,
         config: Config,
         topic: KafkaTopic,
         *,
+        mark: str = "",
         assigned: Callable[[Sequence[int], str], Mapping[int, int | None]],
         released: Callable[[Sequence[int]], None],
         lost: Callable[[Sequence[int]], None],
@@ -94,6 +99,7 @@ class GroupReader:
     ) -> None:
         self._config = config
         self._topic = topic
+        self._mark = mark
         self._assigned = assigned
         self._released = released
         self._lost = lost
@@ -191,7 +197,7 @@ class GroupReader:
     def _on_assign(self, places: list[TopicPartition]) -> None:
         topic_id = self._topic.require()
         if self._reader is None or self._reader.topic_id != topic_id:
-            self._reader = RecordReader(self._topic.name, topic_id)
+            self._reader = RecordReader(self._topic.name, topic_id, self._mark)
         starts = self._assigned([place.partition for place in places], topic_id)
         for place in places:
             start = starts[place.partition]

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pricewire.domain.event import MAX_VALUE_BYTES, parse_source
-from pricewire.domain.quote import MAX_PRICE_DIGITS
+from pricewire.domain.quote import MAX_PRICE_DIGITS, Precision
 from pricewire.domain.symbol import parse_symbol
 from pricewire.errors import InvalidSymbol
 from pricewire.kafka.codec import PriceEventIn, decode_price_event, decode_raw_price_event
@@ -28,6 +28,10 @@ MAX_USUAL_BYTES = 400
 QUOTATION_MARK = ord('"')
 
 Headers = list[tuple[str, bytes | None]]
+# What else a header may say is a second or finer, or none of our words.
+_PRECISIONS: dict[bytes | None, Precision] = {
+    one.value.encode(): one for one in Precision if one.coarser_than_second
+}
 
 
 class _Unreadable(Exception):
@@ -41,10 +45,13 @@ class RecordReader:
 
     Args:
         topic_id: part of the identity of records that have none of their own.
+        mark: begins the number in an id of ours: none on `price-events`, `h` on `price-history`,
+            whose sequences are a series of their own.
     """
 
-    def __init__(self, topic: str, topic_id: str) -> None:
+    def __init__(self, topic: str, topic_id: str, mark: str = "") -> None:
         self.topic_id = topic_id
+        self._mark = f"~{mark}"
         self._topic = topic
         self._others = f"/kafka/{topic_id}"
         # What a symbol or a source must look like is looked at once for each: how a value of the
@@ -80,12 +87,12 @@ class RecordReader:
         try:
             event = decode_price_event(value)
             event_id = event_id.decode()
-            sequence = int(event_id[len(symbol) + 1 :])
+            sequence = int(event_id[len(symbol) + len(self._mark) :])
         except (msgspec.DecodeError, ValueError):
             return self._read_carefully(message)
         price, timestamp = event.price, event.timestamp
         if (
-            event_id != f"{symbol}~{sequence}"
+            event_id != f"{symbol}{self._mark}{sequence}"
             or event.symbol != symbol
             or price <= 0
             or not -MAX_PRICE_DIGITS <= price.adjusted() <= MAX_PRICE_DIGITS
@@ -115,14 +122,15 @@ class RecordReader:
     def _read(self, message: Any) -> Record:
         partition, offset = message.partition(), message.offset()
         logged_at = message.timestamp()[1]
-        event_id, sequence, source, counts = self._identity(message.headers() or ())
-        if not counts:
+        headers = dict(message.headers() or ())
+        if not NOT_TO_COUNT.isdisjoint(headers):
             return Skipped(partition, offset, logged_at)
+        event_id, sequence, source = self._identity(headers)
         event = _decoded(message.value())
         symbol = self._symbol(message.key(), event.symbol)
         if sequence is None:
             event_id = f"{self._topic}/{partition}/{offset}"
-        elif event_id != f"{symbol}~{sequence}":
+        elif event_id != f"{symbol}{self._mark}{sequence}":
             raise _Unreadable("key", f"the id {event_id} is not one of {symbol}")
         price, timestamp = _price(event.price), _utc(event)
         return PriceTick(
@@ -137,18 +145,16 @@ class RecordReader:
             timestamp,
             event.source,
             event.raw_response_id,
+            _PRECISIONS.get(headers.get("pw-precision"), Precision.SECOND),
         )
 
-    def _identity(self, headers: Any) -> tuple[str, int | None, str, bool]:
-        """Return id, sequence, source, and whether the record counts."""
-        found = dict(headers)
-        if not NOT_TO_COUNT.isdisjoint(found):
-            return "", None, "", False
-        source = self._source(found.get("ce_source"))
+    def _identity(self, headers: dict[str, bytes | None]) -> tuple[str, int | None, str]:
+        """Return id, sequence and source; another producer's record has a source only."""
+        source = self._source(headers.get("ce_source"))
         if source is None:
-            return "", None, self._others, True
-        event_id, sequence = _event_id(found.get("ce_id"))
-        return event_id, sequence, source, True
+            return "", None, self._others
+        event_id = (headers.get("ce_id") or b"").decode("utf-8", "replace")
+        return event_id, _sequence(event_id, self._mark), source
 
     def _source(self, header: bytes | None) -> str | None:
         """Return the source if it is a store of ours."""
@@ -188,12 +194,13 @@ def poison(message: Any, error_class: str, error: str) -> Poison:
     )
 
 
-def _event_id(header: bytes | None) -> tuple[str, int]:
-    text = (header or b"").decode("utf-8", "replace")
-    number = text.rpartition("~")[2]
+def _sequence(event_id: str, mark: str) -> int:
+    number = event_id.rpartition(mark)[2]
     if number.isascii() and number.isdigit() and len(number) <= MAX_SEQUENCE_DIGITS:
-        return text, int(number)
-    raise _Unreadable("schema", f"{text[:64]!r} is no event id: it is <symbol>~<sequence>")
+        return int(number)
+    raise _Unreadable(
+        "schema", f"{event_id[:64]!r} is no event id here: it is <symbol>{mark}<sequence>"
+    )
 
 
 def _checked_symbol(key: bytes) -> str:

@@ -65,20 +65,40 @@ class PartitionLag:
 
 
 class Lag:
-    """See the module."""
+    """See the module.
 
-    def __init__(self, positions: Positions, ends: Ends, *, clock: Callable[[], datetime]) -> None:
+    Args:
+        topics: which topic each processor reads; one that is not named is not told of.
+        ends: of these topics.
+    """
+
+    def __init__(
+        self,
+        positions: Positions,
+        *,
+        topics: Mapping[str, str],
+        ends: Mapping[str, Ends],
+        clock: Callable[[], datetime],
+    ) -> None:
         self._positions = positions
+        self._topics = topics
         self._ends = ends
         self._clock = clock
 
     async def report(self) -> list[PartitionLag]:
-        positions = await self._positions.positions()
-        ends = await self._ends.ends() if positions else {}
+        """Say where every processor is.
+
+        Raises:
+            KafkaTrouble: no broker answers.
+            StoreError: the database is away.
+        """
+        known = [one for one in await self._positions.positions() if one.processor in self._topics]
+        asked = {self._topics[one.processor] for one in known}
+        ends = {topic: await self._ends[topic].ends() for topic in sorted(asked)}
         return [
-            self._lag(position, *ends[position.partition])
-            for position in positions
-            if position.partition in ends
+            self._lag(one, *ends[self._topics[one.processor]][one.partition])
+            for one in known
+            if one.partition in ends[self._topics[one.processor]]
         ]
 
     def _lag(self, position: CheckpointPosition, low: int, end: int) -> PartitionLag:

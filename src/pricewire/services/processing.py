@@ -16,15 +16,19 @@ from uuid import UUID
 
 import msgspec
 
+from pricewire.domain.quote import Precision
+
 
 class PriceTick(msgspec.Struct, frozen=True, gc=False):
     """A price event as read off the topic.
 
     Args:
-        event_id: `<symbol>~<sequence>`; for another producer's, `<topic>/<partition>/<offset>`.
+        event_id: `<symbol>~<sequence>`, `<symbol>~h<sequence>` for a past price; for another
+            producer's, `<topic>/<partition>/<offset>`.
         sequence: None for a record of another producer, which has no number.
         source: `ce_source`; for another producer's, `/kafka/<topic id>`.
         logged_at: Kafka's timestamp, milliseconds.
+        precision: of `timestamp`, where it is coarser than a second; else `SECOND`.
     """
 
     partition: int
@@ -38,6 +42,7 @@ class PriceTick(msgspec.Struct, frozen=True, gc=False):
     timestamp: datetime
     provider: str
     raw_response_id: UUID
+    precision: Precision = Precision.SECOND
 
 
 class Poison(msgspec.Struct, frozen=True):

@@ -20,6 +20,8 @@ from pricewire.services.processing import PriceTick
 
 VERSION = "1"
 """Changed with every change of what comes out: state of another version is not used."""
+MOVED = "average.moved"
+"""`ce_type` of what comes out."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):

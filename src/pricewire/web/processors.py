@@ -17,6 +17,7 @@ from pricewire.errors import InvalidParameter
 from pricewire.services.dead_letters import (
     Chosen,
     DeadLetterId,
+    DeadLetters,
     Outcome,
     Told,
     parse_dead_letter_id,
@@ -56,15 +57,16 @@ class DeadLettersAnswer(msgspec.Struct):
 
 
 class Choice(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of a redrive or drop: ids, or all open ones of a class."""
+    """The body of a redrive or drop: ids, or all open ones of a class; `origin` as in the list."""
 
+    origin: str | None = None
     ids: list[str] | None = None
     error_class: str | None = None
     all: bool = False
     dry_run: bool = True
 
 
-_decode_choice = msgspec.json.Decoder(Choice).decode
+_ORIGIN = "the topic that they came from, price-events by default"
 
 
 def routes(services: Services) -> APIRouter:
@@ -73,6 +75,14 @@ def routes(services: Services) -> APIRouter:
     def processing() -> Processing:
         assert services.processing is not None, "a process with an API answers for processors"
         return services.processing
+
+    def letters(origin: str | None) -> DeadLetters:
+        """Return the dead letters of a topic; without a name, of the first."""
+        of_topics = processing().dead_letters
+        found = of_topics.get(origin or next(iter(of_topics)))
+        if found is None:
+            raise InvalidParameter(f"no processor reads {origin!r:.64}; {', '.join(of_topics)}")
+        return found
 
     @router.get("/v1/lag", responses=documented(503))
     async def lag() -> Response:
@@ -87,31 +97,36 @@ def routes(services: Services) -> APIRouter:
         limit: Annotated[int, Query(description="1 to 1000")] = 50,
         state: Annotated[str | None, Query(description="open, redriven or dropped")] = None,
         error_class: str | None = None,
+        origin: Annotated[str | None, Query(description=_ORIGIN)] = None,
     ) -> Response:
         """List what processors set aside, newest first."""
-        found = await processing().dead_letters.listed(
+        found = await letters(origin).listed(
             limit=limit, outcome=_outcome(state), error_class=error_class
         )
         return _json(DeadLettersAnswer([_answer(told) for told in found]))
 
     @router.get("/v1/dead-letters/{partition}/{offset}", responses=documented(404, 422, 503))
-    async def dead_letter(partition: str, offset: str) -> Response:
+    async def dead_letter(
+        partition: str,
+        offset: str,
+        origin: Annotated[str | None, Query(description=_ORIGIN)] = None,
+    ) -> Response:
         """Show one, with its bytes and headers as they came."""
-        told = await processing().dead_letters.show(parse_dead_letter_id(f"{partition}/{offset}"))
+        told = await letters(origin).show(parse_dead_letter_id(f"{partition}/{offset}"))
         return _json(_answer(told, whole=True))
 
     @router.post("/v1/dead-letters/redrive", responses=documented(404, 422, 503))
     async def redrive(choice: Annotated[dict[str, object], Body()]) -> Response:
         """Put dead letters back where they came from, each once; a dry run unless told."""
-        chosen, dry_run = _chosen(choice)
-        found = await processing().dead_letters.redrive(chosen, dry_run=dry_run)
+        origin, chosen, dry_run = _chosen(choice)
+        found = await letters(origin).redrive(chosen, dry_run=dry_run)
         return _json(DeadLettersAnswer([_answer(told) for told in found], dry_run))
 
     @router.post("/v1/dead-letters/drop", responses=documented(404, 422, 503))
     async def drop(choice: Annotated[dict[str, object], Body()]) -> Response:
         """Give dead letters up; a dry run unless told."""
-        chosen, dry_run = _chosen(choice)
-        found = await processing().dead_letters.drop(chosen, dry_run=dry_run)
+        origin, chosen, dry_run = _chosen(choice)
+        found = await letters(origin).drop(chosen, dry_run=dry_run)
         return _json(DeadLettersAnswer([_answer(told) for told in found], dry_run))
 
     return router
@@ -130,7 +145,7 @@ def _outcome(state: str | None) -> Outcome | None:
         raise InvalidParameter(f"state={state[:32]!r} is none of {', '.join(Outcome)}") from None
 
 
-def _chosen(body: dict[str, object]) -> tuple[Chosen, bool]:
+def _chosen(body: dict[str, object]) -> tuple[str | None, Chosen, bool]:
     try:
         choice = msgspec.convert(body, Choice)
     except msgspec.ValidationError as error:
@@ -141,7 +156,7 @@ def _chosen(body: dict[str, object]) -> tuple[Chosen, bool]:
     ids: list[DeadLetterId] | None = None
     if choice.ids is not None:
         ids = [parse_dead_letter_id(text) for text in choice.ids]
-    return Chosen(ids, choice.error_class), choice.dry_run
+    return choice.origin, Chosen(ids, choice.error_class), choice.dry_run
 
 
 def _answer(told: Told, *, whole: bool = False) -> DeadLetterAnswer:
