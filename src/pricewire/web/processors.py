@@ -6,6 +6,7 @@ Invariant: a redrive or drop does nothing unless `dry_run` is false in so many w
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -77,12 +78,7 @@ def routes(services: Services) -> APIRouter:
         return services.processing
 
     def letters(origin: str | None) -> DeadLetters:
-        """Return the dead letters of a topic; without a name, of the first."""
-        of_topics = processing().dead_letters
-        found = of_topics.get(origin or next(iter(of_topics)))
-        if found is None:
-            raise InvalidParameter(f"no processor reads {origin!r:.64}; {', '.join(of_topics)}")
-        return found
+        return _of_topic(processing().dead_letters, origin)
 
     @router.get("/v1/lag", responses=documented(503))
     async def lag() -> Response:
@@ -130,6 +126,15 @@ def routes(services: Services) -> APIRouter:
         return _json(DeadLettersAnswer([_answer(told) for told in found], dry_run))
 
     return router
+
+
+def _of_topic(topics: Mapping[str, DeadLetters], origin: str | None) -> DeadLetters:
+    """Return the dead letters of a topic; without a name, of the first."""
+    found = topics.get(origin or next(iter(topics)))
+    if found is None:
+        read = ", ".join(topics)
+        raise InvalidParameter(f"origin={(origin or '')[:64]!r} is read by no processor; {read}")
+    return found
 
 
 def _json(answer: object) -> Response:
