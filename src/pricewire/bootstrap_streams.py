@@ -137,8 +137,9 @@ def processing_answers(
     dead = {topic: _dead_letter_topic(topic, settings, connection, partitions) for topic in topics}
 
     def close() -> None:
-        for one in (*ends.values(), *dead.values()):
-            one.close()
+        for topic in topics:
+            ends[topic].close()
+            dead[topic].close()
 
     return Processing(
         lag=Lag(SqlCheckpoints(database), topics=origins, ends=ends, clock=clock),
