@@ -13,6 +13,7 @@ import random
 import socket
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -25,6 +26,7 @@ from pricewire.kafka.local import LocalKafka
 from pricewire.kafka.local_data.install import fetch
 
 CHECKOUT = Path(__file__).parents[1]
+SILENT_SECONDS = 30
 
 
 class KafkaTools:
@@ -50,6 +52,13 @@ class KafkaTools:
 
     def read_all(self, topic: str, partitions: int | None = None) -> list[Message]:
         """Return what a topic holds now, partition by partition, each in offset order."""
+        found: dict[int, list[Message]] = defaultdict(list)
+        for message in self.each(topic, partitions):
+            found[message.partition() or 0].append(message)
+        return [message for number in sorted(found) for message in found[number]]
+
+    def each(self, topic: str, partitions: int | None = None) -> Iterator[Message]:
+        """Give what a topic holds now, each partition in offset order."""
         consumer = Consumer(
             {
                 **self._client(),
@@ -62,7 +71,7 @@ class KafkaTools:
             count = partitions or len(
                 consumer.list_topics(topic, timeout=10).topics[topic].partitions
             )
-            return _read_to_the_end(consumer, topic, count)
+            yield from _read_to_the_end(consumer, topic, count)
         finally:
             consumer.close()
 
@@ -89,23 +98,22 @@ class KafkaTools:
         return {"bootstrap.servers": self.bootstrap_servers, "broker.address.family": "v4"}
 
 
-def _read_to_the_end(consumer: Consumer, topic: str, partitions: int) -> list[Message]:
+def _read_to_the_end(consumer: Consumer, topic: str, partitions: int) -> Iterator[Message]:
     consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(partitions)])
-    found: dict[int, list[Message]] = {partition: [] for partition in range(partitions)}
-    unfinished = set(found)
-    give_up = time.monotonic() + 30
+    unfinished = set(range(partitions))
+    give_up = time.monotonic() + SILENT_SECONDS
     while unfinished:
-        assert time.monotonic() < give_up, f"{topic} {unfinished}: no end within 30 s"
+        assert time.monotonic() < give_up, f"{topic} {unfinished}: nothing for {SILENT_SECONDS} s"
         for message in consumer.consume(1000, 0.1):
+            give_up = time.monotonic() + SILENT_SECONDS
             error, partition = message.error(), message.partition()
             assert partition is not None
             if error is None:
-                found[partition].append(message)
+                yield message
             elif error.code() == KafkaError._PARTITION_EOF:
                 unfinished.discard(partition)
             else:
                 raise AssertionError(str(error))
-    return [message for partition in found.values() for message in partition]
 
 
 def _output(command: list[str], folder: Path | None = None) -> str:
