@@ -18,6 +18,7 @@ from pricewire.services.processing import (
     Checkpoint,
     Claim,
     Counters,
+    Drop,
     PartitionStart,
     Poison,
     Record,
@@ -58,6 +59,7 @@ class MemoryCheckpoints:
 
     def __init__(self) -> None:
         self.partitions: dict[int, Stored] = defaultdict(Stored)
+        self.dropped: set[Drop] = set()
 
     def claim(self, claim: Claim) -> Future[PartitionStart]:
         kept = self.partitions[claim.partition]
@@ -79,6 +81,9 @@ class MemoryCheckpoints:
             return failed(error)
         return done(None)
 
+    def drops(self) -> Future[Sequence[Drop]]:
+        return done(sorted(self.dropped, key=lambda one: one.sequence))
+
     def _write(self, checkpoint: Checkpoint) -> None:
         kept = self.partitions[checkpoint.partition]
         if kept.epoch != checkpoint.epoch:
@@ -86,6 +91,7 @@ class MemoryCheckpoints:
         kept.next_offset = checkpoint.next_offset
         kept.counters = checkpoint.counters
         kept.states.update(checkpoint.states)
+        self.dropped.difference_update(checkpoint.settled)
 
 
 def done(value: T) -> Future[T]:

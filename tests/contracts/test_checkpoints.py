@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 
+from pricewire.domain.event import EventId, Source
 from pricewire.errors import OwnerChanged
-from pricewire.services.processing import Checkpoint, Claim, Counters, PartitionStart
+from pricewire.services.dead_letters import DeadLetterId, Lost, Outcome
+from pricewire.services.processing import Checkpoint, Claim, Counters, Drop, PartitionStart
 from pricewire.storage.checkpoints import SqlCheckpoints, StoredState
 from pricewire.storage.database import Database
+from pricewire.storage.dead_letters import SqlOutcomes
 
+SOURCE = Source(UUID(int=5), 1)
 CLAIM = Claim("averages", "1", 3, "topic-1")
 CHECKPOINT = Checkpoint(3, 1, 10, 1_700, Counters(taken=9, repeats=1), {"AAPL": b"a", "IBM": b"i"})
 
@@ -71,6 +76,25 @@ async def test_where_processors_are_is_told(database: Database) -> None:
     assert (position.logged_at, position.counters.taken) == (1_700, 9)
     assert await checkpoints.states("averages", "IBM") == [StoredState(3, b"i")]
     assert await checkpoints.symbols("averages") == {"AAPL", "IBM"}
+
+
+async def test_drops_are_told_until_a_checkpoint_knows_of_them(database: Database) -> None:
+    checkpoints, outcomes = SqlCheckpoints(database), SqlOutcomes(database)
+    await checkpoints.claim(CLAIM)
+    lost = [Lost("averages", SOURCE, EventId("AAPL", number)) for number in (7, 8)]
+    for offset, one in enumerate(lost):
+        letter = DeadLetterId(0, offset)
+        assert await outcomes.claim("dlq", letter, Outcome.DROPPED, one)
+        assert not await outcomes.claim("dlq", letter, Outcome.DROPPED, replace(one, processor="x"))
+    seven, eight = (Drop(str(SOURCE), "AAPL", number) for number in (7, 8))
+    assert await checkpoints.drops("averages") == [seven, eight]
+    assert await checkpoints.drops("x") == []
+    settled = replace(CHECKPOINT, settled=[seven])
+    with pytest.raises(OwnerChanged):
+        await checkpoints.write("averages", replace(settled, epoch=9))
+    assert await checkpoints.drops("averages") == [seven, eight]
+    await checkpoints.write("averages", settled)
+    assert await checkpoints.drops("averages") == [eight]
 
 
 async def test_a_large_checkpoint_is_written_whole(database: Database) -> None:

@@ -202,6 +202,42 @@ def test_what_cannot_be_counted_is_set_aside_and_put_back_once(
     assert status == 422, body
 
 
+def test_a_dropped_event_of_ours_is_lost_for_good(
+    service: Service, kafka: KafkaTools, topic: str
+) -> None:
+    """Its gap is open while it may still be put back; `dlq drop` closes it, and it is counted."""
+    source = "/pricewire/01a208e5-c4c5-74aa-b7c5-5302ea8208dd/7"
+    for sequence in (1, 2, 3):
+        price = "NaN" if sequence == 2 else "1.5"
+        value = (VALUE % (price, sequence)).replace("ACME", "GAPS").encode()
+        identity = {"ce_source": source, "ce_id": f"GAPS~{sequence}"}
+        produce(kafka, topic, [(b"GAPS", value)], **identity)
+
+    def counters() -> tuple[int, int]:
+        lag = service.json("/v1/lag")["lag"]
+        missing, lost = (sum(one["counters"][n] for one in lag) for n in ("missing", "lost"))
+        return missing, lost
+
+    eventually(lambda: counters() == (1, 0))
+    [letter] = [
+        one
+        for one in service.json("/v1/dead-letters?state=open")["dead_letters"]
+        if one["key"] == "GAPS"
+    ]
+    settle(service, "drop", {"ids": [letter["id"]], "dry_run": True})
+    for _ in range(2):
+        settle(service, "drop", {"ids": [letter["id"]], "dry_run": False})
+    eventually(lambda: counters() == (0, 1))
+    # A drop is final: it cannot be put back afterwards, and where it comes all the same, not count.
+    [told] = settle(service, "redrive", {"ids": [letter["id"]], "dry_run": False})["dead_letters"]
+    assert told["state"] == "dropped"
+    value = (VALUE % ("1.5", 2)).replace("ACME", "GAPS").encode()
+    produce(kafka, topic, [(b"GAPS", value)], ce_source=source, ce_id="GAPS~2")
+    eventually(lambda: behind(service) == 0)
+    [average] = averages(service, symbol="GAPS", kind="sma", window="3")
+    assert (average["warm"], average["explanation"]["missing"]) == (False, [])
+
+
 def test_the_command_line_shows_lag_and_dead_letters(service: Service) -> None:
     lag = cli(service, "lag")
     assert lag.returncode == 0, lag.stderr

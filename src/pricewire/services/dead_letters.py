@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from pricewire.domain.event import EventId, Source, parse_event_id, parse_source
 from pricewire.errors import InvalidParameter, KafkaTrouble, NotFound
 
 MAX_LISTED = 1_000
@@ -70,6 +71,26 @@ class DeadLetter:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An event that a processor will never count."""
+
+    processor: str
+    source: Source
+    event_id: EventId
+
+
+def lost_with(letter: DeadLetter) -> Lost | None:
+    """Return which event is lost if a dead letter is dropped; None if it is none of ours."""
+    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in letter.headers}
+    source = parse_source(headers.get("ce_source", ""))
+    try:
+        event_id = parse_event_id(headers.get("ce_id", ""))
+    except InvalidParameter:
+        return None
+    return Lost(letter.processor, source, event_id) if source is not None else None
+
+
 class DeadLetterTopic(Protocol):
     """The topic of dead letters. All raise `KafkaTrouble`."""
 
@@ -96,8 +117,13 @@ class Outcomes(Protocol):
 
     async def of(self, topic_id: str) -> Mapping[DeadLetterId, Outcome]: ...
 
-    async def claim(self, topic_id: str, letter: DeadLetterId, outcome: Outcome) -> bool:
-        """Note an outcome; False if there is one already."""
+    async def claim(
+        self, topic_id: str, letter: DeadLetterId, outcome: Outcome, lost: Lost | None = None
+    ) -> bool:
+        """Note an outcome, and which event its processor waits for in vain from now on.
+
+        False, and nothing is noted, if there is an outcome already.
+        """
         ...
 
     async def unclaim(self, topic_id: str, letter: DeadLetterId) -> None: ...
@@ -155,7 +181,10 @@ class DeadLetters:
         return await self._settle(chosen, Outcome.REDRIVEN, dry_run=dry_run)
 
     async def drop(self, chosen: Chosen, *, dry_run: bool) -> list[Told]:
-        """Give dead letters up: they stay on their topic, but are open no more."""
+        """Give dead letters up: they stay on their topic, but are open no more.
+
+        An event of ours among them is lost for good: the gap that it left is closed and counted.
+        """
         return await self._settle(chosen, Outcome.DROPPED, dry_run=dry_run)
 
     async def _settle(self, chosen: Chosen, outcome: Outcome, *, dry_run: bool) -> list[Told]:
@@ -168,8 +197,10 @@ class DeadLetters:
             elif outcome is Outcome.REDRIVEN:
                 told.append(await self._put_back(topic_id, letter))
             else:
-                await self._outcomes.claim(topic_id, letter.id, outcome)
-                told.append(Told(letter, outcome))
+                claimed = await self._outcomes.claim(
+                    topic_id, letter.id, outcome, lost_with(letter)
+                )
+                told.append(Told(letter, outcome) if claimed else await self.show(letter.id))
         return told
 
     async def _chosen(

@@ -188,6 +188,14 @@ class PartitionStart:
     states: Mapping[str, bytes]
 
 
+class Drop(msgspec.Struct, frozen=True):
+    """An event that will never come: the dead letter that it became was dropped."""
+
+    source: str
+    symbol: str
+    sequence: int
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A partition's state and position, written together.
@@ -195,6 +203,7 @@ class Checkpoint:
     Args:
         states: only those that changed since the last one.
         logged_at: Kafka's timestamp of the last record before `next_offset`, milliseconds.
+        settled: drops that the states know of; they are told no more.
     """
 
     partition: int
@@ -203,6 +212,7 @@ class Checkpoint:
     logged_at: int
     counters: Counters
     states: Mapping[str, bytes] = field(default_factory=dict)
+    settled: Sequence[Drop] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,4 +241,8 @@ class Checkpoints(Protocol):
         Raises:
             OwnerChanged: the partition has another owner by now; nothing is written.
         """
+        ...
+
+    async def drops(self, processor: str) -> Sequence[Drop]:
+        """Return the drops that no checkpoint knows of yet."""
         ...

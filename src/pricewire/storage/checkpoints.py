@@ -14,10 +14,10 @@ import structlog
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from pricewire.errors import OwnerChanged
-from pricewire.services.processing import Checkpoint, Claim, Counters, PartitionStart
+from pricewire.services.processing import Checkpoint, Claim, Counters, Drop, PartitionStart
 from pricewire.storage.bulk import upsert_rows
 from pricewire.storage.database import Database, Rank
-from pricewire.storage.tables import processor_states, processors
+from pricewire.storage.tables import drops, processor_states, processors
 
 log = structlog.get_logger()
 
@@ -33,6 +33,13 @@ _MOVE = (
     update(processors)
     .where(_MINE, processors.c.epoch == bindparam("mine"))
     .values(next_offset=bindparam("next"), logged_at=bindparam("at"), counters=bindparam("counted"))
+)
+
+_FORGET_DROP = delete(drops).where(
+    drops.c.processor == bindparam("which"),
+    drops.c.source == bindparam("of"),
+    drops.c.symbol == bindparam("name"),
+    drops.c.sequence == bindparam("number"),
 )
 
 
@@ -74,6 +81,11 @@ class SqlCheckpoints:
         await self._database.write(
             Rank.OTHER, lambda connection: _write(connection, processor, checkpoint)
         )
+
+    async def drops(self, processor: str) -> list[Drop]:
+        statement = select(drops).where(drops.c.processor == processor)
+        rows = await self._database.read(lambda connection: connection.execute(statement).all())
+        return [Drop(row.source, row.symbol, row.sequence) for row in rows]
 
     async def positions(self) -> list[Position]:
         """Return where every processor is."""
@@ -168,6 +180,14 @@ def _write(connection: Connection, processor: str, checkpoint: Checkpoint) -> No
         )
     if checkpoint.states:
         upsert_rows(connection, processor_states, _state_rows(processor, checkpoint))
+    if checkpoint.settled:
+        connection.execute(
+            _FORGET_DROP,
+            [
+                {"which": processor, "of": one.source, "name": one.symbol, "number": one.sequence}
+                for one in checkpoint.settled
+            ],
+        )
 
 
 def _state_rows(processor: str, checkpoint: Checkpoint) -> list[Mapping[str, object]]:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, delete, select
 
-from pricewire.services.dead_letters import DeadLetterId, Outcome
+from pricewire.services.dead_letters import DeadLetterId, Lost, Outcome
 from pricewire.storage.database import Database, Rank
-from pricewire.storage.tables import dead_letters
+from pricewire.storage.tables import dead_letters, drops
 
 
 class SqlOutcomes:
@@ -26,7 +26,9 @@ class SqlOutcomes:
         rows = await self._database.read(lambda connection: connection.execute(statement).all())
         return {DeadLetterId(row.partition, row.offset): Outcome(row.outcome) for row in rows}
 
-    async def claim(self, topic_id: str, letter: DeadLetterId, outcome: Outcome) -> bool:
+    async def claim(
+        self, topic_id: str, letter: DeadLetterId, outcome: Outcome, lost: Lost | None = None
+    ) -> bool:
         row = {
             "topic_id": topic_id,
             "partition": letter.partition,
@@ -34,9 +36,14 @@ class SqlOutcomes:
             "outcome": outcome.value,
         }
         insert = self._database.insert(dead_letters).on_conflict_do_nothing()
+        insert_drop = self._database.insert(drops).on_conflict_do_nothing()
 
         def work(connection: Connection) -> bool:
-            return bool(connection.execute(insert, row).rowcount == 1)
+            if connection.execute(insert, row).rowcount != 1:
+                return False
+            if lost is not None:
+                connection.execute(insert_drop, _drop_row(lost))
+            return True
 
         return await self._database.write(Rank.OTHER, work)
 
@@ -47,3 +54,12 @@ class SqlOutcomes:
             dead_letters.c.offset == letter.offset,
         )
         await self._database.write(Rank.OTHER, lambda connection: connection.execute(statement))
+
+
+def _drop_row(lost: Lost) -> dict[str, object]:
+    return {
+        "processor": lost.processor,
+        "source": str(lost.source),
+        "symbol": lost.event_id.symbol,
+        "sequence": lost.event_id.sequence,
+    }

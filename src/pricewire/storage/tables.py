@@ -2,8 +2,8 @@
 
 `raw_responses`, `prices`, `events` and `publications` are append-only: triggers made by the first
 migration refuse every update and delete. `outbox` rows are deleted once published; `symbols`,
-`shards`, `store`, `processors`, `processor_states`, `dead_letters` and `budgets` hold
-what changes.
+`shards`, `store`, `processors`, `processor_states`, `dead_letters`, `drops` and `budgets`
+hold what changes.
 """
 
 from __future__ import annotations
@@ -178,6 +178,16 @@ dead_letters = Table(
     Column("offset", BigInteger, nullable=False),
     Column("outcome", Text, nullable=False),
     PrimaryKeyConstraint("topic_id", "partition", "offset"),
+)
+
+drops = Table(
+    "drops",
+    metadata,
+    Column("processor", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("symbol", SYMBOL, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    PrimaryKeyConstraint("processor", "symbol", "sequence", "source"),
 )
 
 budgets = Table(

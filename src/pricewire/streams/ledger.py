@@ -68,6 +68,14 @@ class Ledger(msgspec.Struct, array_like=True):
         self._lose(sum(map(len, self.missing)) - sum(map(len, kept)), counters)
         self.missing = kept
 
+    def drop(self, sequence: int, counters: Counters) -> bool:
+        """Count a sequence as lost if it is missing, for good; False if it may yet become so."""
+        if sequence > self.last:
+            return False
+        if self._heal(sequence):
+            self._lose(1, counters)
+        return True
+
     def _note_gap(self, sequence: int, logged_at: int, counters: Counters) -> None:
         gap = Missing(self.last + 1, sequence - 1, logged_at)
         self.missing.append(gap)

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 import structlog
 
-from pricewire.services.processing import Checkpoint, PartitionStart, PriceTick
+from pricewire.services.processing import Checkpoint, Drop, PartitionStart, PriceTick
 from pricewire.streams.ledger import Judgement, Ledger
 
 log = structlog.get_logger()
@@ -82,6 +82,7 @@ class Partition(Generic[S]):
         self._retention_ms = retention_ms
         self._logged_at = 0
         self._changed: set[str] = set()
+        self._settled: list[Drop] = []
         # Sources of derived events by the source of their cause.
         self._sources: dict[str, str] = {}
         self._symbols: dict[str, _Symbol[S]] = {}
@@ -117,12 +118,26 @@ class Partition(Generic[S]):
         self.counters.expired += max(0, offset - (self.next_offset or 0))
         self.next_offset = offset
 
+    def drop(self, drop: Drop) -> None:
+        """Count an event that will never come as lost, once it is missing."""
+        symbol = self._symbols.get(drop.symbol)
+        ledger = symbol.ledgers.get(drop.source) if symbol is not None else None
+        if ledger is not None and ledger.drop(drop.sequence, self.counters):
+            self._changed.add(drop.symbol)
+            self._settled.append(drop)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something that the last checkpoint does not have."""
+        return self.next_offset != self.dumped_offset or bool(self._settled)
+
     def dump(self) -> Checkpoint:
         """Return what changed since the last time, and the position."""
         assert self.next_offset is not None
         self.dumped_offset = self.next_offset
         states = {name: self._dump_symbol(self._symbols[name]) for name in self._changed}
         self._changed.clear()
+        settled, self._settled = self._settled, []
         return Checkpoint(
             self.number,
             self._epoch,
@@ -130,6 +145,7 @@ class Partition(Generic[S]):
             self._logged_at,
             msgspec.structs.replace(self.counters),
             states,
+            settled,
         )
 
     def _dump_symbol(self, symbol: _Symbol[S]) -> bytes:

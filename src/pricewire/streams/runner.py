@@ -33,6 +33,7 @@ from pricewire.services.processing import (
     Checkpoint,
     Claim,
     Counters,
+    Drop,
     Inputs,
     OpenInputs,
     OpenOutputs,
@@ -62,6 +63,8 @@ class Store(Protocol):
 
     def write(self, checkpoints: Sequence[Checkpoint]) -> Future[None]: ...
 
+    def drops(self) -> Future[Sequence[Drop]]: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -70,12 +73,14 @@ class Rules:
     Args:
         retention_ms: how long the topic keeps what is missing; None: for ever.
         behind_seconds: reading stops while a checkpoint is in the making for longer than this.
+        drops_seconds: how often it is asked which dead letters were dropped.
     """
 
     checkpoint_seconds: float = 1.0
     flush_seconds: float = 30.0
     write_seconds: float = 30.0
     behind_seconds: float = 10.0
+    drops_seconds: float = 2.0
     retention_ms: int | None = None
 
 
@@ -113,6 +118,8 @@ class Processor(Generic[S]):
         self._writing: Future[None] | None = None
         self._began_writing = 0.0
         self._due = 0.0
+        self._asking: Future[Sequence[Drop]] | None = None
+        self._ask_at = 0.0
 
     def stop(self) -> None:
         """Make the last checkpoint, leave the group and return from `run`; from any thread."""
@@ -151,7 +158,7 @@ class Processor(Generic[S]):
 
     def _spell(self) -> None:
         self._partitions.clear()
-        self._writing = None
+        self._writing = self._asking = None
         self._outputs = self._open_outputs()
         self._put = self._outputs.put
         try:
@@ -179,6 +186,7 @@ class Processor(Generic[S]):
             self.status.phase = "running"
             self._read_once()
             self._outputs.serve()
+            self._tend_drops()
             self._tend_checkpoints()
 
     def _read_once(self) -> None:
@@ -246,7 +254,7 @@ class Processor(Generic[S]):
             self._writing = self._store.write(checkpoints)
 
     def _dumped(self, partitions: Sequence[Partition[S]]) -> list[Checkpoint]:
-        moved = [part for part in partitions if part.next_offset != part.dumped_offset]
+        moved = [part for part in partitions if part.has_news]
         if moved:
             self._outputs.flush(self._rules.flush_seconds)
         return [part.dump() for part in moved]
@@ -276,6 +284,18 @@ class Processor(Generic[S]):
         self.status.partitions = {
             number: part.next_offset or 0 for number, part in self._partitions.items()
         }
+
+    # Dropped dead letters: their gaps are final, which the next checkpoint says.
+
+    def _tend_drops(self) -> None:
+        if self._asking is not None and self._asking.done():
+            asked, self._asking = self._asking, None
+            for drop in asked.result():
+                for partition in self._partitions.values():
+                    partition.drop(drop)
+        if self._asking is None and self._clock() >= self._ask_at:
+            self._ask_at = self._clock() + self._rules.drops_seconds
+            self._asking = self._store.drops()
 
     # Rebalance: called inside `read` and `close`, in the processor's thread.
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import structlog
 
 from pricewire.errors import StoreBusy, StoreError, StoreUnavailable
-from pricewire.services.processing import Checkpoint, Checkpoints, Claim, PartitionStart
+from pricewire.services.processing import Checkpoint, Checkpoints, Claim, Drop, PartitionStart
 
 BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
@@ -39,6 +39,10 @@ class LoopStore:
 
     def write(self, checkpoints: Sequence[Checkpoint]) -> Future[None]:
         return asyncio.run_coroutine_threadsafe(self._write(checkpoints), self._loop)
+
+    def drops(self) -> Future[Sequence[Drop]]:
+        work = self._patiently(lambda: self._checkpoints.drops(self._processor))
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _write(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Write one partition after the other: each is whole in itself."""
