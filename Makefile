@@ -49,7 +49,7 @@ contract: install ## write the schemas and the AsyncAPI document of docs/contrac
 
 lock: install ## compile the lock files anew
 	@$(COMPILE) pyproject.toml --all-extras --group dev -o requirements/all.txt
-	@$(COMPILE) pyproject.toml -c requirements/all.txt -o requirements/core.txt
+	@$(COMPILE) pyproject.toml --extra calendars -c requirements/all.txt -o requirements/core.txt
 	@grep -E '^uv==' requirements/all.txt | sed 's/ .*//' > requirements/uv.in
 	@$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	@for peer in quixstreams aiokafka; do $(COMPILE) bench/peers/$$peer.in -o bench/peers/$$peer.txt; done

@@ -15,7 +15,7 @@ COMPILE = [
 ]
 LOCKS = {
     "requirements/all.txt": ["--all-extras", "--group", "dev"],
-    "requirements/core.txt": ["-c", "requirements/all.txt"],
+    "requirements/core.txt": ["--extra", "calendars", "-c", "requirements/all.txt"],
 }
 
 

@@ -57,6 +57,8 @@ class Service:
             "HOME": str(self.home),
             "PRICEWIRE_HOME": str(self.home),
             "API_PORT": str(self.port),
+            # A second of two processors for each service that a test starts.
+            "MARKET_CALENDARS": "off",
             **self.environment,
         }
         with (self.home / f"{self.command}-{self.port}.log").open("ab") as log:

@@ -21,7 +21,7 @@ from pricewire.services.spending import Spending
 from pricewire.services.stored import Stored
 from tests.builders import RECORDED_AT, make_quote, make_raw
 from tests.unit.test_door import FakeStore
-from tests.unit.test_receipts_and_latest import FakeReceipts, make_receipts
+from tests.unit.test_receipts_and_latest import FakeReceipts, NoSessions, make_receipts
 
 Said = ProviderError | str | None
 """What a vendor answers: an error, a currency, or no answer at all."""
@@ -141,7 +141,9 @@ class Market:
             seconds=self.SECONDS,
         )
         told = make_receipts(self.receipts)
-        self.latest = LatestPrice(asking, stored=stored, receipts=told, clock=now)
+        self.latest = LatestPrice(
+            asking, stored=stored, receipts=told, sessions=NoSessions(), clock=now
+        )
 
     def _guard(self, vendor: Vendor, budget: str) -> Guard:
         async def keep(raw: RawResponse) -> None:

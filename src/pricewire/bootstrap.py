@@ -18,6 +18,7 @@ from confluent_kafka import murmur2
 
 from pricewire.bootstrap_latest import Guards, latest_prices
 from pricewire.bootstrap_providers import Listed, listed, made
+from pricewire.bootstrap_sessions import market_sessions
 from pricewire.bootstrap_streams import (
     PROCESSORS,
     Processing,
@@ -166,6 +167,9 @@ async def running(
             committed=relay.wake if parts.relay else lambda _: None,
         )
         stack.push_async_callback(_stop, _start(door.run(), crashed), door.close)
+        sessions = await stack.enter_async_context(
+            market_sessions(settings, database, now, watching=parts.api)
+        )
         latest, guards = await stack.enter_async_context(
             latest_prices(
                 settings,
@@ -173,6 +177,7 @@ async def running(
                 database=database,
                 door=door,
                 receipts=receipts,
+                sessions=sessions,
                 shard_of=shard_of,
                 clock=now,
             )

@@ -23,6 +23,7 @@ from pricewire.services.guard import Guard, GuardState, Keep
 from pricewire.services.latest import LatestPrice
 from pricewire.services.receipts import Receipts
 from pricewire.services.recording import Door
+from pricewire.services.sessions import Sessions
 from pricewire.services.spending import Spending
 from pricewire.services.stored import Stored
 from pricewire.settings import CCXT, Settings
@@ -68,13 +69,14 @@ def budget_of(settings: Settings, provider: str) -> Budget:
 
 
 @asynccontextmanager
-async def latest_prices(
+async def latest_prices(  # noqa: PLR0913
     settings: Settings,
     providers: Mapping[str, Provider],
     *,
     database: Database,
     door: Door,
     receipts: Receipts,
+    sessions: Sessions,
     shard_of: Callable[[str], int],
     clock: Callable[[], datetime],
 ) -> AsyncIterator[tuple[LatestPrice, Guards]]:
@@ -106,7 +108,9 @@ async def latest_prices(
     async with AsyncExitStack() as stack:
         for guard in guards.values():
             stack.push_async_callback(guard.aclose)
-        latest = LatestPrice(asking, stored=stored, receipts=receipts, clock=clock)
+        latest = LatestPrice(
+            asking, stored=stored, receipts=receipts, sessions=sessions, clock=clock
+        )
         stack.push_async_callback(latest.aclose)
         yield latest, Guards(guards)
 

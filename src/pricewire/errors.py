@@ -24,6 +24,7 @@ PricewireError
 ├── ProcessorError              500
 │   ├── OwnerChanged            500  a partition has another owner by now; begin again
 │   └── ProcessorBroken         500  a bug of ours stumbled over a record; nothing is skipped
+├── CalendarsUnavailable        503  the exchanges' trading days cannot be made just now
 ├── ShuttingDown                503
 └── StartupError                     a setting, port or part that keeps the service from starting
 
@@ -238,6 +239,13 @@ class OwnerChanged(ProcessorError):
 class ProcessorBroken(ProcessorError):
     code = "processor_broken"
     title = "Processor stumbled over a record"
+
+
+class CalendarsUnavailable(PricewireError):
+    code = "calendars_unavailable"
+    title = "Trading days unavailable"
+    status = 503
+    retryable = True
 
 
 class ShuttingDown(PricewireError):

@@ -160,6 +160,7 @@ class Settings(BaseSettings):
     kraken_budget: BudgetText = "1/second"
     ccxt_exchanges: Annotated[str, AfterValidator(_exchanges)] = ""
     ccxt_budget: BudgetText = "1/second"
+    market_calendars: Literal["on", "off"] = "on"
     history_file: Path | None = None
     history_interval_seconds: Annotated[float, Field(ge=0.001)] = 1
 

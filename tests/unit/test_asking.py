@@ -9,7 +9,6 @@ import pytest
 
 from pricewire.domain.event import EventId, EventState
 from pricewire.domain.quote import PriceKind
-from pricewire.domain.session import Session, session_of
 from pricewire.errors import (
     InvalidParameter,
     NotAPrice,
@@ -283,19 +282,3 @@ async def test_one_symbol_that_spoils_a_call_is_asked_for_alone() -> None:
     assert first.calls == [("A", "B"), ("A",), ("B",)]
     assert not isinstance(outcomes[0], BaseException)
     assert isinstance(outcomes[1], UnknownSymbol)
-
-
-@pytest.mark.parametrize(
-    ("symbol", "provider", "session"),
-    [
-        ("BTC/USD", "alpaca", Session.OPEN),
-        ("BTC-USD", "yahoo", Session.OPEN),
-        ("XBTUSD", "kraken", Session.OPEN),
-        ("EUR/USD", "ccxt:bitstamp", Session.OPEN),
-        ("EUR/USD", "twelve_data", Session.UNKNOWN),
-        ("BRK-B", "yahoo", Session.UNKNOWN),
-        ("AAPL", "finnhub", Session.UNKNOWN),
-    ],
-)
-def test_only_coins_are_known_to_be_open(symbol: str, provider: str, session: Session) -> None:
-    assert session_of(symbol, provider) is session

@@ -12,7 +12,9 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from pricewire.domain.event import PRICE_RECORDED, EventId, EventState, Publication, Receipt
+from pricewire.domain.exchange import exchange_of
 from pricewire.domain.quote import Fetched, RawResponse
+from pricewire.domain.session import Session, next_open_of, session_of
 from pricewire.errors import (
     InvalidParameter,
     InvalidSymbol,
@@ -259,6 +261,16 @@ class NothingStored:
         return None
 
 
+class NoSessions:
+    """Knows no exchange's calendar; fulfils `Sessions`."""
+
+    def session_at(self, symbol: str, provider: str, moment: datetime) -> Session:
+        return session_of(exchange_of(symbol, provider), None, moment)
+
+    def next_open(self, symbol: str, provider: str, moment: datetime) -> datetime | None:
+        return next_open_of(exchange_of(symbol, provider), None, moment)
+
+
 class Job:
     """The main job over fakes; used as a context, it runs the door."""
 
@@ -282,7 +294,11 @@ class Job:
             seconds=15,
         )
         self.latest = LatestPrice(
-            asking, stored=stored, receipts=self.told, clock=lambda: RECORDED_AT
+            asking,
+            stored=stored,
+            receipts=self.told,
+            sessions=NoSessions(),
+            clock=lambda: RECORDED_AT,
         )
 
     async def __aenter__(self) -> Job:

@@ -12,11 +12,12 @@ from datetime import datetime
 
 from pricewire.domain.event import EventId, EventState, Publication, RecordedPrice
 from pricewire.domain.quote import PriceKind
-from pricewire.domain.session import Session, session_of
+from pricewire.domain.session import Session
 from pricewire.domain.symbol import parse_symbol
 from pricewire.errors import Attempt, ProviderError, StoreError
 from pricewire.services.asking import Asked, Asking, Wanted
 from pricewire.services.receipts import Receipts
+from pricewire.services.sessions import Sessions
 from pricewire.services.stored import Stored
 
 
@@ -26,6 +27,7 @@ class LatestAnswer:
 
     Args:
         age_seconds: since the market's time.
+        session: of the symbol's market, now.
         cached: it was stored before it was asked for.
         stale_reason: why it had to be a stored one, None where it is as fresh as was asked for.
         attempts: who could not give a price, in order.
@@ -50,11 +52,13 @@ class LatestPrice:
         *,
         stored: Stored,
         receipts: Receipts,
+        sessions: Sessions,
         clock: Callable[[], datetime],
     ) -> None:
         self._asking = asking
         self._stored = stored
         self._receipts = receipts
+        self._sessions = sessions
         self._clock = clock
         self._published: dict[str, Publication] = {}
         """Of stored prices that were answered, by symbol."""
@@ -149,13 +153,14 @@ class LatestPrice:
         attempts: Sequence[Attempt] = (),
     ) -> LatestAnswer:
         quote = price.draft.quote
-        age = (self._clock() - quote.timestamp).total_seconds()
+        now = self._clock()
+        age = (now - quote.timestamp).total_seconds()
         return LatestAnswer(
             price,
             state,
             publication,
             max(0.0, age),
-            session_of(quote.symbol, price.draft.provider),
+            self._sessions.session_at(quote.symbol, price.draft.provider, now),
             cached,
             stale_reason,
             attempts,

@@ -2,8 +2,8 @@
 
 `raw_responses`, `prices`, `events` and `publications` are append-only: triggers made by the first
 migration refuse every update and delete. `outbox` rows are deleted once published; `symbols`,
-`shards`, `store`, `processors`, `processor_states`, `dead_letters`, `drops` and `budgets`
-hold what changes.
+`shards`, `store`, `processors`, `processor_states`, `dead_letters`, `drops`, `budgets`,
+`calendars` and `trading_days` hold what changes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     ForeignKey,
     Index,
     Integer,
@@ -195,6 +196,30 @@ budgets = Table(
     metadata,
     Column("provider", Text, primary_key=True),
     Column("counters", Text, nullable=False),
+)
+
+calendars = Table(
+    "calendars",
+    metadata,
+    Column("exchange", String(16), primary_key=True),
+    Column("tried_at", UtcDateTime),
+    # Null until its trading days are known.
+    Column("first_day", Date),
+    Column("last_day", Date),
+    Column("version", Text),
+)
+
+trading_days = Table(
+    "trading_days",
+    metadata,
+    Column("exchange", String(16), ForeignKey("calendars.exchange"), nullable=False),
+    Column("day", Date, nullable=False),
+    Column("opens_at", UtcDateTime, nullable=False),
+    Column("closes_at", UtcDateTime, nullable=False),
+    Column("rest_begins_at", UtcDateTime),
+    Column("rest_ends_at", UtcDateTime),
+    Column("early", Boolean, nullable=False),
+    PrimaryKeyConstraint("exchange", "day"),
 )
 
 APPEND_ONLY = (raw_responses, prices, events, publications)
