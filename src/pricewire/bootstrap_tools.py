@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from uuid import UUID
 
 from pricewire import __version__
 from pricewire.bootstrap import now, open_producer, topic_plan
@@ -83,7 +82,7 @@ def _example_of_an_average() -> Record:
         price=Decimal("150.25"),
         timestamp=datetime(2024, 3, 20, 10, 30, tzinfo=UTC),
         provider="alpha_vantage",
-        raw_response_id=UUID("018e5b2e-9c1a-7f3b-8a52-0d5f4f1f3c11"),
+        raw_response_id="018e5b2e-9c1a-7f3b-8a52-0d5f4f1f3c11",
     )
     value = encode_average(tick, "sma", "5", Decimal("150.114"), 5)
     headers = cloud_event_headers("AAPL~1234~sma:5", MOVED, f"{tick.source}/averages/1")

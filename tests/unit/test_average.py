@@ -18,6 +18,7 @@ from pricewire.domain.average import (
     AverageKind,
     AverageSpec,
     Window,
+    WindowState,
     average_of,
     new_window,
     parse_average,
@@ -94,7 +95,13 @@ def reference_of_span(span: timedelta, prices: Sequence[Price]) -> Decimal | Non
 prices = st.builds(
     Price,
     price=st.decimals("0.00000001", "1000000", places=None, allow_nan=False).filter(lambda d: d > 0)
-    | st.decimals(1, 1000, places=2),
+    | st.decimals(1, 1000, places=2)
+    # With as many digits as a price may have, and around the number that is divided quickly.
+    | st.builds(
+        lambda digits, exponent: Decimal(f"{digits}E{exponent}"),
+        st.integers(1, 10**64 - 1) | st.integers(10**30, 10**45) | st.integers(1, 10**9),
+        st.integers(-64, 0),
+    ),
     timestamp=st.integers(0, 40).map(lambda seconds: START + timedelta(seconds=seconds)),
 )
 specs = st.sampled_from(
@@ -131,6 +138,21 @@ def test_a_tie_goes_to_the_even_digit() -> None:
     value, _ = average_of(parse_average("sma:8"), sum_of_nine)
     # 8.00001 / 8 = 1.00000125 exactly: five places and four more hold it.
     assert str(value) == "1.000001250"
+
+
+@pytest.mark.parametrize("places", [0, 2, 17, 35, 64])
+@pytest.mark.parametrize("count", [1, 2, 7, 32, 9_999, 50_005_000, 600_000_000])
+@given(whole=st.integers(1, 10**64), near=st.integers(-2, 2))
+def test_what_is_nearly_a_tie_is_rounded_as_it_is(
+    places: int, count: int, whole: int, near: int
+) -> None:
+    spec = AverageSpec(AverageKind.SMA, "", count=1)
+    window: Window[Price] = new_window(spec, WindowState([], places=places))
+    # As near to half a digit as a sum over `count` can be, and there where that is possible.
+    dividend = Fraction((2 * whole + 1) * count // 2 + near, 10 ** (places + PLACES))
+    given_sum = Decimal(f"{dividend * 10 ** (places + PLACES)}E-{places + PLACES}")
+    found = window._rounded(given_sum, Decimal(count))
+    assert str(found) == str(rounded(dividend / count, places + PLACES))
 
 
 @pytest.mark.parametrize(

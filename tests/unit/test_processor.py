@@ -55,7 +55,7 @@ def tick(offset: int, symbol: str, sequence: int | None, **changes: object) -> P
         "price": Decimal(100 + number * 7 % 13).scaleb(-(number % 3)),
         "timestamp": START + timedelta(seconds=number),
         "provider": "history",
-        "raw_response_id": UUID(int=number),
+        "raw_response_id": str(UUID(int=number)),
     }
     return PriceTick(**values | changes)  # type: ignore[arg-type]
 
@@ -207,7 +207,7 @@ def test_repeats_gaps_and_late_events_are_counted() -> None:
 
 
 def test_the_same_id_with_another_raw_response_is_set_aside() -> None:
-    other = tick(1, "AAPL", 1, raw_response_id=UUID(int=99))
+    other = tick(1, "AAPL", 1, raw_response_id=str(UUID(int=99)))
     world, counters = run_through([tick(0, "AAPL", 1), other, tick(2, "AAPL", 2)])
     assert counters == Counters(taken=2, dead_letters=1)
     assert [(one.offset, one.error_class) for one in world.topic.dead_letters] == [(1, "conflict")]
@@ -284,18 +284,13 @@ def test_another_average_begins_cold_and_the_others_go_on() -> None:
 
 def test_what_is_missing_for_longer_than_the_topic_keeps_it_is_lost() -> None:
     part = Partition(step(), 0, PartitionStart(1, 1, None, Counters(), {}), retention_ms=1_000)
-    for one in (
-        tick(0, "AAPL", 1),
-        tick(1, "AAPL", 3),
-        tick(2, "AAPL", 5, logged_at=9_000),
-    ):
-        part.count(one, lambda *_: None)
+    records = [tick(0, "AAPL", 1), tick(1, "AAPL", 3), tick(2, "AAPL", 5, logged_at=9_000)]
+    assert part.push(records, 0, lambda *_: None, lambda _: None) == 3
     assert part.counters == Counters(taken=3, missing=1, lost=1)
     [ledger] = read_symbol(part_state(part)).ledgers.values()
     assert [(gap.first, gap.last) for gap in ledger.missing] == [(4, 4)]
 
 
 def part_state(part: object) -> bytes:
-    part.move_past(2, 0)  # type: ignore[attr-defined]
     state: bytes = part.dump().states["AAPL"]  # type: ignore[attr-defined]
     return state

@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricewire.domain.quote import Precision
@@ -69,13 +68,13 @@ TICK = PriceTick(
     Decimal("112.1300"),
     datetime(2024, 3, 20, 10, 30, tzinfo=UTC),
     "alpha_vantage",
-    UUID(RAW_ID),
+    RAW_ID,
 )
 
 
 def read(*messages: Message) -> list[Record]:
     reader = RecordReader("price-events", "topic-1")
-    return [reader.read(message) for message in messages]
+    return reader.read(messages)
 
 
 def changed(old: bytes, new: bytes) -> bytes:
@@ -220,10 +219,109 @@ def past(event_id: bytes) -> Message:
 
 def test_past_prices_have_a_series_of_their_own() -> None:
     reader = RecordReader("price-history", "topic-1", "h")
-    for found in [reader.read(past(b"AAPL~h12")) for _ in range(2)]:
+    for found in reader.read([past(b"AAPL~h12")] * 2):
         assert isinstance(found, PriceTick)
         assert (found.event_id, found.sequence) == ("AAPL~h12", 12)
     for event_id in (b"AAPL~12", b"AAPL~h012", b"AAPL~hh12", b"AAPL~h", b"h12"):
-        assert isinstance(reader.read(past(event_id)), Poison)
+        [found] = reader.read([past(event_id)])
+        assert isinstance(found, Poison)
     # What is past must never be taken for now.
     assert isinstance(read(Message(), past(b"AAPL~h12"))[1], Poison)
+
+
+# Each member's usual texts and unusual ones, of which some are wrong.
+_MEMBERS: dict[bytes, list[bytes]] = {
+    b'"AAPL"': [b'"MSFT"', b'"A\\u0041PL"', b"null"],
+    b"112.1300": [
+        *(
+            b"112",
+            b"1e2",
+            b"-1.5",
+            b"0.0",
+            b"0",
+            b"-0",
+            b"true",
+            b'"1.5"',
+            b"NaN",
+            b"[]",
+            b"1.5e64",
+        ),
+        *(b"1.0e-64", b"1e65", b"1e-65", b"1e99999999999999999999", b"18446744073709551616"),
+        *(b"9" * 64, b"9" * 65, b"1." + b"0" * 126, b"1." + b"0" * 127, b"0." + b"0" * 63 + b"1"),
+    ],
+    b"2024-03-20T10:30:00Z": [
+        *(b"2024-03-20T10:30:00.123456Z", b"2024-03-20T10:30:00.000000Z", b"2024-03-20t10:30:00z"),
+        *(b"2024-03-20T11:30:00+01:00", b"2024-03-20T10:30:00+00:00", b"2024-03-20T10:30:00"),
+        *(b"0001-01-01T00:00:00+23:59", b"2024-02-30T10:30:00Z", b"2024-03-20 10:30:00Z"),
+    ],
+    b'"alpha_vantage"': [b'"\\u00e9"', b"5", b'"' + b"x" * 60 + b'"'],
+    RAW_ID.encode(): [
+        *(RAW_ID.upper().encode(), RAW_ID.replace("-", "").encode(), RAW_ID[:-1].encode(), b""),
+        *(b"g" + RAW_ID[1:].encode(), b"{%b}" % RAW_ID.encode(), b"\\u0030" + RAW_ID[1:].encode()),
+    ],
+    b'"price":': [
+        b'"price":5,"price":',
+        b'"pri\\u0063e":"5","price":',
+        b'"price" : ',
+        b'"more":{},"price":',
+    ],
+    b"}": [b',"price":"7"}', b',"symbol":"MSFT"}', b"} ", b"}}", b"}\n"],
+}
+_IDS = [
+    *(
+        b"AAPL~012",
+        b"AAPL~-5",
+        b"AAPL~+5",
+        b"AAPL~ 5",
+        b"AAPL~1_0",
+        b"AAPL~0",
+        b"AAPL~",
+        b"MSFT~12",
+    ),
+    *(b"AAPL~999999999999999999", b"AAPL~1000000000000000000", b"AAPL~h12", b"\xff~1", None),
+    "AAPL~\u0665".encode(),
+]
+_NAMES = ["pw-test", "pw-replay-id", "pw-precision", "ce_id", "x"]
+_MORE = st.lists(
+    st.tuples(st.sampled_from(_NAMES), st.sampled_from([b"day", b"AAPL~13", b"", None]))
+)
+
+
+@st.composite
+def nearly_usual(draw: st.DrawFn) -> Message:
+    """A record as the relay writes it, but for a few things."""
+    value = VALUE
+    for usual, others in _MEMBERS.items():
+        if draw(st.integers(0, 5)) == 0:
+            value = value.replace(usual, draw(st.sampled_from(others)))
+    headers: list[tuple[str, bytes | None]] = list(HEADERS)
+    if draw(st.integers(0, 3)) == 0:
+        headers[1] = ("ce_id", draw(st.sampled_from(_IDS)))
+    if draw(st.integers(0, 5)) == 0:
+        headers[draw(st.integers(0, 4))] = (draw(st.sampled_from(_NAMES)), b"1")
+    if draw(st.integers(0, 3)) == 0:
+        headers += draw(_MORE)
+    return Message(value, headers=headers)
+
+
+@settings(max_examples=500)
+@given(nearly_usual())
+def test_the_quick_way_and_the_careful_one_give_the_same(message: Message) -> None:
+    [carefully] = read(message)
+    # By now the reader knows symbol, source and whatever further headers there are.
+    known = [Message(), Message(headers=[*HEADERS, *message.headers()[5:]])]
+    quickly = read(*known, message)[-1]
+    assert quickly == carefully
+    if isinstance(quickly, PriceTick) and isinstance(carefully, PriceTick):
+        assert str(quickly.price) == str(carefully.price)
+        assert quickly.timestamp.tzinfo is UTC
+
+
+@pytest.mark.parametrize("price", [b"112.1300", b"112", b"1e2"])
+@pytest.mark.parametrize("more", [[], [("pw-precision", b"day"), ("pw-currency", b"USD")]])
+def test_what_the_relay_writes_is_read_the_quick_way(price: bytes, more: Any) -> None:
+    message = Message(changed(b"112.1300", price), headers=[*HEADERS, *more])
+    reader = RecordReader("price-events", "topic-1")
+    expected = reader.read([message])
+    reader._read_carefully = None  # type: ignore[assignment, method-assign]
+    assert reader.read([message]) == expected

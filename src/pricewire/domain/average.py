@@ -32,11 +32,17 @@ MAX_SPAN = timedelta(days=7)
 # Prices have up to 64 digits on either side of the point (domain.quote). A quotient of 400 digits
 # is never rounded up to a tie, so that rounding it once more gives what rounding once would.
 _EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN, Emin=-9_999, Emax=9_999)
+# So it is with fewer digits, which are quicker to divide, where enough of them are behind those of
+# the answer: a whole number over a divisor d is a tie or at least 1/(2d) away from one.
+_QUICK_DIGITS = 57
+_QUICK = Context(prec=_QUICK_DIGITS, rounding=ROUND_HALF_EVEN, Emin=-9_999, Emax=9_999)
+_SPARE_DIGITS = 18
 _SPEC = re.compile(r"(sma|ema|wma):(([1-9][0-9]{0,5})([smhd]?))")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _ZERO = Decimal(0)
 _add, _subtract = _EXACT.add, _EXACT.subtract
 _divide, _quantize = _EXACT.divide, _EXACT.quantize
+_divide_quickly, _quantize_quickly = _QUICK.divide, _QUICK.quantize
 
 
 class AverageKind(StrEnum):
@@ -135,9 +141,8 @@ class Window(ABC, Generic[P]):
     """The window of one average of one symbol."""
 
     def __init__(self, state: WindowState[P]) -> None:
-        self._places = state.places
         self._quantum = _ZERO
-        self._unit = _unit(state.places)
+        self._set_places(state.places)
 
     @abstractmethod
     def push(self, entry: P) -> Decimal | None:
@@ -156,14 +161,22 @@ class Window(ABC, Generic[P]):
         """How many prices the average is made of."""
 
     def _rounded(self, dividend: Decimal, divisor: Decimal) -> Decimal:
+        quotient = _divide_quickly(dividend, divisor)
+        if quotient < self._quick_below:
+            return _quantize_quickly(quotient, self._unit)
         return _quantize(_divide(dividend, divisor), self._unit)
 
     def _note_places(self, price: Decimal) -> None:
         self._quantum = price
         places = -int(price.as_tuple().exponent)
         if places > self._places:
-            self._places = places
-            self._unit = _unit(places)
+            self._set_places(places)
+
+    def _set_places(self, places: int) -> None:
+        self._places = places
+        self._unit = _unit(places)
+        # Such a quotient has `_SPARE_DIGITS` behind those that count.
+        self._quick_below = Decimal(1).scaleb(_QUICK_DIGITS - _SPARE_DIGITS - places - PLACES)
 
 
 def new_window(spec: AverageSpec, state: WindowState[P] | None = None) -> Window[P]:
@@ -220,7 +233,7 @@ class SimpleWindow(_CountWindow[P]):
     def push(self, entry: P) -> Decimal | None:
         if not self._take(entry):
             return None
-        return _quantize(_divide(self._sum, self._divisor), self._unit)
+        return self._rounded(self._sum, self._divisor)
 
     def value(self) -> Decimal | None:
         return self._rounded(self._sum, self._divisor) if self._is_warm else None

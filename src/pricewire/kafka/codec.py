@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -72,6 +72,21 @@ class PriceEventIn(msgspec.Struct, gc=False):
     raw_response_id: UUID
 
 
+class UsualPriceEvent(msgspec.Struct, gc=False):
+    """A price event for those who look at price and id themselves.
+
+    Args:
+        price: a Decimal if it was a number with a point or an exponent; else whatever stood there.
+        raw_response_id: any text.
+    """
+
+    symbol: str
+    price: Any
+    timestamp: datetime
+    source: str
+    raw_response_id: str
+
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(PriceEventValue)
 
@@ -111,6 +126,9 @@ decode_price_event = _decoder.decode
 
 decode_raw_price_event = msgspec.json.Decoder(PriceEventIn).decode
 """Takes the price as it stands: decoded as a Decimal, a string of digits would pass as well."""
+
+decode_usual_price_event = msgspec.json.Decoder(UsualPriceEvent, float_hook=Decimal).decode
+"""The quickest; what it lets pass, its caller must look at."""
 
 
 def record_headers(event: WaitingEvent, source: Source) -> Headers:

@@ -28,6 +28,7 @@ from pricewire.kafka.topic import KafkaTopic
 from pricewire.kafka.trouble import explain
 from pricewire.services.processing import Poison, Record
 
+_ERROR_OF = Message.error
 WATERMARK_SECONDS = 5.0
 LOOK_SECONDS = 5.0
 _PASSING = frozenset(
@@ -129,12 +130,9 @@ class GroupReader:
         reader = self._reader
         if reader is None:
             return ()
-        read = reader.read
-        return [
-            read(message)
-            for message in self._batch
-            if message.error() is None or self._get_over(message)
-        ]
+        if any(map(_ERROR_OF, self._batch)):
+            self._batch = [one for one in self._batch if one.error() is None or self._get_over(one)]
+        return reader.read(self._batch)
 
     def poison(self, partition: int, offset: int, error_class: str, error: str) -> Poison:
         for message in self._batch:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
-from uuid import UUID
 
 import msgspec
 
@@ -28,6 +27,7 @@ class PriceTick(msgspec.Struct, frozen=True, gc=False):
         sequence: None for a record of another producer, which has no number.
         source: `ce_source`; for another producer's, `/kafka/<topic id>`.
         logged_at: Kafka's timestamp, milliseconds.
+        raw_response_id: the UUID's text, lower case with hyphens; it is only compared and copied.
         precision: of `timestamp`, where it is coarser than a second; else `SECOND`.
     """
 
@@ -41,7 +41,7 @@ class PriceTick(msgspec.Struct, frozen=True, gc=False):
     price: Decimal
     timestamp: datetime
     provider: str
-    raw_response_id: UUID
+    raw_response_id: str
     precision: Precision = Precision.SECOND
 
 

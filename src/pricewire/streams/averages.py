@@ -6,10 +6,10 @@ on the events alone: the same ones give the same bytes under the same ids (desig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from uuid import UUID
+from typing import Annotated
 
 import msgspec
 
@@ -34,6 +34,9 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     provider: str
 
 
+_Id = Annotated[str, msgspec.Meta(extra_json_schema={"type": "string", "format": "uuid"})]
+
+
 class AverageValue(msgspec.Struct, gc=False):
     """A record's value on the topic `moving-averages`.
 
@@ -49,7 +52,7 @@ class AverageValue(msgspec.Struct, gc=False):
     value: Decimal | msgspec.Raw
     timestamp: datetime
     count: int
-    raw_response_id: UUID
+    raw_response_id: _Id
     event_id: str
 
 
@@ -61,13 +64,19 @@ class StoredAverages(msgspec.Struct, array_like=True):
 
 
 class SymbolAverages:
-    """A symbol's windows in memory."""
+    """A symbol's averages in memory.
 
-    __slots__ = ("newest", "windows")
+    Args:
+        averages: of each its name, its kind, its window as it is written, and the window itself.
+    """
 
-    def __init__(self, newest: datetime | None, windows: list[Window[Entry]]) -> None:
+    __slots__ = ("averages", "newest")
+
+    def __init__(
+        self, newest: datetime | None, averages: list[tuple[str, str, str, Window[Entry]]]
+    ) -> None:
         self.newest = newest
-        self.windows = windows
+        self.averages = averages
 
 
 _encode_value = msgspec.json.Encoder(decimal_format="number").encode
@@ -94,11 +103,10 @@ class AveragesStep:
 
     def __init__(self, specs: Sequence[AverageSpec], *, only_new_times: bool) -> None:
         self._specs = tuple(specs)
-        self._names = tuple((str(s), s.kind.value, s.window) for s in self._specs)
         self._only_new_times = only_new_times
 
     def new(self) -> SymbolAverages:
-        return SymbolAverages(None, [new_window(spec) for spec in self._specs])
+        return self._averages(None, {})
 
     def apply(self, state: SymbolAverages, tick: PriceTick) -> list[tuple[str, bytes]]:
         """Count a price; return the name and the value of each average that has one."""
@@ -108,23 +116,30 @@ class AveragesStep:
             state.newest = tick.timestamp
         entry = Entry(tick.event_id, tick.offset, tick.price, tick.timestamp, tick.provider)
         moved = []
-        for (name, kind, span), window in zip(self._names, state.windows, strict=True):
+        for name, kind, span, window in state.averages:
             average = window.push(entry)
             if average is not None:
                 moved.append((name, encode_average(tick, kind, span, average, window.size)))
         return moved
 
     def dump(self, state: SymbolAverages) -> bytes:
-        windows = {
-            name: window.state()
-            for (name, _, _), window in zip(self._names, state.windows, strict=True)
-        }
+        windows = {name: window.state() for name, _, _, window in state.averages}
         return _dump(StoredAverages(state.newest, windows))
 
     def load(self, stored: bytes) -> SymbolAverages:
         kept = _load(stored)
-        windows = [new_window(spec, kept.windows.get(str(spec))) for spec in self._specs]
-        return SymbolAverages(kept.newest, windows)
+        return self._averages(kept.newest, kept.windows)
+
+    def _averages(
+        self, newest: datetime | None, kept: Mapping[str, WindowState[Entry]]
+    ) -> SymbolAverages:
+        return SymbolAverages(
+            newest,
+            [
+                (str(one), one.kind.value, one.window, new_window(one, kept.get(str(one))))
+                for one in self._specs
+            ],
+        )
 
 
 def encode_average(tick: PriceTick, kind: str, window: str, average: Decimal, count: int) -> bytes:

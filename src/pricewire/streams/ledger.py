@@ -8,7 +8,6 @@ not grow with the number of events: the last sequence, and what is missing below
 from __future__ import annotations
 
 from enum import Enum
-from uuid import UUID
 
 import msgspec
 
@@ -40,11 +39,11 @@ class Ledger(msgspec.Struct, array_like=True):
     """Begins with the first event that is seen: what came before it is nobody's gap."""
 
     last: int
-    raw_response_id: UUID
+    raw_response_id: str
     missing: list[Missing] = []
 
     def judge(
-        self, sequence: int, raw_response_id: UUID, logged_at: int, counters: Counters
+        self, sequence: int, raw_response_id: str, logged_at: int, counters: Counters
     ) -> Judgement:
         """Note an event; `counters` are moved along."""
         if sequence > self.last:

@@ -7,12 +7,21 @@ The runner makes one when a partition is assigned, pushes its records through, a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
 import structlog
 
-from pricewire.services.processing import Checkpoint, Drop, PartitionStart, PriceTick
+from pricewire.errors import PricewireError, ProcessorBroken
+from pricewire.services.processing import (
+    Checkpoint,
+    Drop,
+    PartitionStart,
+    Poison,
+    PriceTick,
+    Record,
+)
 from pricewire.streams.ledger import Judgement, Ledger
 
 log = structlog.get_logger()
@@ -21,6 +30,8 @@ S = TypeVar("S")
 
 Put = Callable[[str, str, str, bytes, int], None]
 """Puts a derived event out: its id, source, key, value and Kafka timestamp."""
+
+SetAside = Callable[[PriceTick | Poison], None]
 
 
 class Step(Protocol[S]):
@@ -55,11 +66,14 @@ read_symbol = msgspec.msgpack.Decoder(StoredSymbol).decode
 
 
 class _Symbol(Generic[S]):
-    __slots__ = ("ledgers", "state")
+    """Args: changed: since it was last dumped."""
+
+    __slots__ = ("changed", "ledgers", "state")
 
     def __init__(self, ledgers: dict[str, Ledger], state: S) -> None:
         self.ledgers = ledgers
         self.state = state
+        self.changed = False
 
 
 class Partition(Generic[S]):
@@ -90,28 +104,65 @@ class Partition(Generic[S]):
             kept = read_symbol(stored)
             self._symbols[name] = _Symbol(kept.ledgers, step.load(kept.state))
 
-    def count(self, tick: PriceTick, put: Put) -> bool:
-        """Count an event if it is to be counted; False if it contradicts one that came before."""
-        name = tick.symbol
-        symbol = self._symbols.get(name)
-        if symbol is None:
-            symbol = self._symbols[name] = _Symbol({}, self._step.new())
-        self._changed.add(name)
-        if tick.sequence is not None:
-            judgement = self._judge(symbol, tick, tick.sequence)
-            if judgement is not Judgement.TAKE:
-                return judgement is not Judgement.CONFLICT
-        self.counters.taken += 1
-        source = self._sources.get(tick.source) or self._source(tick.source)
-        event_id, at = tick.event_id, tick.logged_at
-        for derived, value in self._step.apply(symbol.state, tick):
-            put(f"{event_id}~{derived}", source, name, value, at)
-        return True
+    def push(  # noqa: C901
+        self, records: Sequence[Record], start: int, put: Put, set_aside: SetAside
+    ) -> int:
+        """Push records from `start` on through, as long as they are of this partition.
 
-    def move_past(self, offset: int, logged_at: int) -> None:
-        """Note that the record at `offset` is done with."""
-        self.next_offset = offset + 1
-        self._logged_at = logged_at
+        Returns the index of the first that is not. One loop, for speed: the next event of a store
+        makes no call but those of the step and of `put`; all else is `_judge`'s or `_pass_over`'s.
+
+        Args:
+            set_aside: is given poison, and events that contradict one that came before.
+
+        Raises:
+            ProcessorBroken: names the record that the step stumbled over.
+        """
+        number, next_offset, taken = self.number, self.next_offset or 0, 0
+        symbols, sources, apply = self._symbols, self._sources, self._step.apply
+        index, record = start, records[start]
+        try:
+            for record in islice(records, start, None):
+                if record.partition != number:
+                    break
+                index += 1
+                if record.offset < next_offset:
+                    continue
+                next_offset = record.offset + 1
+                if type(record) is not PriceTick:
+                    self._pass_over(record, set_aside)
+                    continue
+                name, cause = record.symbol, record.source
+                symbol = symbols.get(name) or self._new(name)
+                if not symbol.changed:
+                    symbol.changed = True
+                    self._changed.add(name)
+                ledger = symbol.ledgers.get(cause)
+                if ledger is not None and record.sequence == ledger.last + 1:
+                    ledger.last = record.sequence
+                    ledger.raw_response_id = record.raw_response_id
+                elif not self._is_taken(symbol, record, set_aside):
+                    continue
+                taken += 1
+                for derived, value in apply(symbol.state, record):
+                    put(
+                        f"{record.event_id}~{derived}",
+                        sources.get(cause) or self._source(cause),
+                        name,
+                        value,
+                        record.logged_at,
+                    )
+        except PricewireError:
+            raise
+        except Exception as error:
+            raise ProcessorBroken(
+                f"{self._step.name} stumbled over partition {number}, offset {record.offset}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        self.counters.taken += taken
+        if next_offset > (self.next_offset or 0):
+            self.next_offset, self._logged_at = next_offset, records[index - 1].logged_at
+        return index
 
     def go_on_at(self, offset: int) -> None:
         """Note that the topic has lost what comes before `offset`."""
@@ -148,21 +199,36 @@ class Partition(Generic[S]):
             settled,
         )
 
+    def _new(self, name: str) -> _Symbol[S]:
+        symbol = self._symbols[name] = _Symbol({}, self._step.new())
+        return symbol
+
     def _dump_symbol(self, symbol: _Symbol[S]) -> bytes:
+        symbol.changed = False
         return _dump(StoredSymbol(symbol.ledgers, self._step.dump(symbol.state)))
 
-    def _judge(self, symbol: _Symbol[S], tick: PriceTick, sequence: int) -> Judgement:
+    def _pass_over(self, record: Record, set_aside: SetAside) -> None:
+        if type(record) is Poison:
+            self.counters.dead_letters += 1
+            set_aside(record)
+        else:
+            self.counters.skipped += 1
+
+    def _is_taken(self, symbol: _Symbol[S], tick: PriceTick, set_aside: SetAside) -> bool:
+        """Judge an event that is not the next of its store."""
+        if tick.sequence is None:
+            return True
         ledger = symbol.ledgers.get(tick.source)
         if ledger is None:
-            symbol.ledgers[tick.source] = Ledger(sequence, tick.raw_response_id)
-            return Judgement.TAKE
-        if sequence == ledger.last + 1:
-            ledger.last = sequence
-            ledger.raw_response_id = tick.raw_response_id
-            return Judgement.TAKE
-        return self._judge_unusual(ledger, tick, sequence)
+            symbol.ledgers[tick.source] = Ledger(tick.sequence, tick.raw_response_id)
+            return True
+        judgement = self._judge(ledger, tick, tick.sequence)
+        if judgement is Judgement.CONFLICT:
+            self.counters.dead_letters += 1
+            set_aside(tick)
+        return judgement is Judgement.TAKE
 
-    def _judge_unusual(self, ledger: Ledger, tick: PriceTick, sequence: int) -> Judgement:
+    def _judge(self, ledger: Ledger, tick: PriceTick, sequence: int) -> Judgement:
         if self._retention_ms is not None:
             ledger.give_up(tick.logged_at - self._retention_ms, self.counters)
         jumps = sequence > ledger.last

@@ -42,9 +42,8 @@ from pricewire.services.processing import (
     Poison,
     PriceTick,
     ProcessorStatus,
-    Record,
 )
-from pricewire.streams.partition import Partition, Put, Step
+from pricewire.streams.partition import Partition, Step
 
 READ_LIMIT = 2_000
 READ_SECONDS = 0.1
@@ -114,7 +113,6 @@ class Processor(Generic[S]):
         self._partitions: dict[int, Partition[S]] = {}
         self._inputs: Inputs
         self._outputs: Outputs
-        self._put: Put
         self._writing: Future[None] | None = None
         self._began_writing = 0.0
         self._due = 0.0
@@ -160,7 +158,6 @@ class Processor(Generic[S]):
         self._partitions.clear()
         self._writing = self._asking = None
         self._outputs = self._open_outputs()
-        self._put = self._outputs.put
         try:
             self._inputs = self._open_inputs(
                 assigned=self._assigned,
@@ -190,39 +187,20 @@ class Processor(Generic[S]):
             self._tend_checkpoints()
 
     def _read_once(self) -> None:
-        for record in self._inputs.read(READ_LIMIT, READ_SECONDS):
-            self._take(record)
-
-    def _take(self, record: Record) -> None:
-        partition = self._partitions.get(record.partition)
-        if partition is None:
-            return
-        if partition.next_offset is not None and record.offset < partition.next_offset:
-            return
-        try:
-            if type(record) is PriceTick:
-                if not partition.count(record, self._put):
-                    self._set_aside(partition, self._conflict(record))
-            elif type(record) is Poison:
-                self._set_aside(partition, record)
+        records, index = self._inputs.read(READ_LIMIT, READ_SECONDS), 0
+        put = self._outputs.put
+        while index < len(records):
+            partition = self._partitions.get(records[index].partition)
+            if partition is None:
+                index += 1
             else:
-                partition.counters.skipped += 1
-        except PricewireError:
-            raise
-        except Exception as error:
-            raise ProcessorBroken(
-                f"{self._step.name} stumbled over partition {record.partition}, offset "
-                f"{record.offset}: {type(error).__name__}: {error}"
-            ) from error
-        partition.move_past(record.offset, record.logged_at)
+                index = partition.push(records, index, put, self._set_aside)
 
-    def _conflict(self, tick: PriceTick) -> Poison:
-        error = f"{tick.event_id} of {tick.source} came before, with another raw response"
-        return self._inputs.poison(tick.partition, tick.offset, "conflict", error)
-
-    def _set_aside(self, partition: Partition[S], poison: Poison) -> None:
-        partition.counters.dead_letters += 1
-        self._outputs.put_dead_letter(poison)
+    def _set_aside(self, record: PriceTick | Poison) -> None:
+        if isinstance(record, PriceTick):
+            error = f"{record.event_id} of {record.source} came before, with another raw response"
+            record = self._inputs.poison(record.partition, record.offset, "conflict", error)
+        self._outputs.put_dead_letter(record)
 
     # Checkpoints.
 
