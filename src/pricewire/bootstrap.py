@@ -18,6 +18,7 @@ from confluent_kafka import murmur2
 
 from pricewire.bootstrap_latest import Guards, latest_prices
 from pricewire.bootstrap_providers import Listed, listed, made
+from pricewire.bootstrap_relay import Relays
 from pricewire.bootstrap_sessions import market_sessions
 from pricewire.bootstrap_streams import (
     PROCESSORS,
@@ -27,28 +28,25 @@ from pricewire.bootstrap_streams import (
     processing_answers,
     running_processor,
 )
-from pricewire.domain.event import Publication, Source
+from pricewire.domain.event import Source
 from pricewire.errors import StartupError
-from pricewire.kafka.check import OpenProducer
 from pricewire.kafka.client import Connection
 from pricewire.kafka.codec import encode_price_event
 from pricewire.kafka.memory import MEMORY_PARTITIONS
-from pricewire.kafka.producer import ProducerRules, ShardProducer, producer_config
-from pricewire.kafka.topic import KafkaTopic, TopicPlan
 from pricewire.observe.health import Health
 from pricewire.observe.logs import configure_logs
 from pricewire.observe.metrics import Metrics
 from pricewire.services.averages import Averages
+from pricewire.services.history import HistoryDoor
 from pricewire.services.latest import LatestPrice
 from pricewire.services.processing import ProcessorStatus
-from pricewire.services.publishing import Report
 from pricewire.services.receipts import Receipts
 from pricewire.services.recording import Door
-from pricewire.services.relay import Relay, RelayRules, ShardRelay
 from pricewire.settings import Settings
 from pricewire.storage.database import Database
+from pricewire.storage.event_tables import HISTORY
+from pricewire.storage.history import SqlHistoryStore
 from pricewire.storage.migrate import migrate
-from pricewire.storage.outbox import SqlShards
 from pricewire.storage.ownership import owned
 from pricewire.storage.postgres import PostgresDatabase
 from pricewire.storage.reads import SqlReads
@@ -82,6 +80,7 @@ class Services:
     """What the web and the CLI may use of a running service.
 
     Args:
+        history: the door's entrance for past prices.
         averages: answers for them; None in a process without an API, as is
         processing: lag and dead letters.
         providers: all there are, configured or not.
@@ -90,6 +89,7 @@ class Services:
 
     latest: LatestPrice
     guards: Guards
+    history: HistoryDoor
     receipts: Receipts
     health: Health
     metrics: Metrics
@@ -115,6 +115,11 @@ async def running(
         StartupError: a setting or the database keeps them from starting.
     """
     partitions = MEMORY_PARTITIONS if connection.in_memory else settings.kafka_topic_partitions
+    crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def shard_of(symbol: str) -> int:
+        return int(murmur2(symbol.encode(), partitions))
+
     async with AsyncExitStack() as stack:
         # First of all: a file that cannot be played keeps the rest from starting.
         providers = made(settings, now)
@@ -122,49 +127,28 @@ async def running(
             stack.push_async_callback(provider.aclose)
         database = await stack.enter_async_context(opened_database(settings, parts))
         reads = SqlReads(database)
-        if connection.in_memory:
-            await reads.adopt_partitions(partitions, "the in-memory cluster always has")
-        else:
-            await reads.adopt_partitions(partitions)
-        receipts = Receipts(
-            reads,
-            attempt=timedelta(seconds=settings.kafka_producer_attempt_seconds),
-            attempts=settings.kafka_producer_attempts,
+        await _adopt_partitions(reads, connection, partitions)
+        receipts = _receipts(settings, reads)
+        relays = Relays(
+            settings,
+            connection,
+            database,
+            partitions,
+            run=parts.relay,
+            published=receipts.published,
             clock=now,
         )
-        crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        topic = _topic(settings, connection, partitions)
-        stack.callback(topic.close)
-        shards = []
-        if parts.relay:
-            shards = _shards(settings, connection, database, topic, receipts.published, partitions)
-        relay = Relay(shards)
-        stack.push_async_callback(_stop, _start(relay.run(), crashed), relay.stop)
-        processors: list[ProcessorStatus] = []
-        for name in parts.processors:
-            processor, task = await stack.enter_async_context(
-                running_processor(name, settings, connection, database, partitions)
-            )
-            # Beside others a processor dies alone: prices must still be recorded and published.
-            task.add_done_callback(_tell_broken) if parts.api else _watch(task, crashed)
-            processors.append(processor.status)
-        averages = processing = None
-        if parts.api:
-            processing = processing_answers(settings, connection, database, partitions, now)
-            stack.callback(processing.close)
-            follower = following_averages(settings, connection, partitions)
-            stack.push_async_callback(asyncio.to_thread, follower.close)
-            averages = averages_answers(settings, database, follower, now)
-
-        def shard_of(symbol: str) -> int:
-            return int(murmur2(symbol.encode(), partitions))
-
+        stack.callback(relays.close)
+        stack.push_async_callback(_stop, _start(relays.run(), crashed), relays.stop)
+        room = _Room(settings, connection, database, partitions)
+        processors = await _run_processors(stack, room, parts, crashed)
+        averages, processing = _answers(stack, room) if parts.api else (None, None)
         door = Door(
             SqlRecordingStore(database),
             encode=encode_price_event,
             shard_of=shard_of,
             clock=now,
-            committed=relay.wake if parts.relay else lambda _: None,
+            committed=relays.wake,
         )
         stack.push_async_callback(_stop, _start(door.run(), crashed), door.close)
         sessions = await stack.enter_async_context(
@@ -185,16 +169,17 @@ async def running(
         yield Services(
             latest=latest,
             guards=guards,
-            receipts=receipts,
-            health=Health(
-                outbox=reads.outbox_depth,
-                kafka=topic.trouble,
-                relay=lambda: relay.statuses,
-                processors=lambda: processors,
+            history=HistoryDoor(
+                SqlHistoryStore(database),
+                encode=encode_price_event,
+                shard_of=shard_of,
                 clock=now,
+                committed=relays.wake_history,
             ),
+            receipts=receipts,
+            health=_health(reads, relays, processors),
             metrics=Metrics(
-                relay=lambda: relay.statuses,
+                relay=lambda: [*relays.statuses, *relays.history_statuses],
                 recorded=lambda: door.recorded,
                 processors=lambda: processors,
             ),
@@ -205,6 +190,70 @@ async def running(
             topic=settings.kafka_price_events_topic,
             crashed=crashed,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """What the parts of one process share."""
+
+    settings: Settings
+    connection: Connection
+    database: Database
+    partitions: int
+
+
+async def _adopt_partitions(reads: SqlReads, connection: Connection, partitions: int) -> None:
+    if connection.in_memory:
+        await reads.adopt_partitions(partitions, "the in-memory cluster always has")
+    else:
+        await reads.adopt_partitions(partitions)
+
+
+def _receipts(settings: Settings, reads: SqlReads) -> Receipts:
+    return Receipts(
+        reads,
+        attempt=timedelta(seconds=settings.kafka_producer_attempt_seconds),
+        attempts=settings.kafka_producer_attempts,
+        clock=now,
+    )
+
+
+async def _run_processors(
+    stack: AsyncExitStack, room: _Room, parts: Parts, crashed: asyncio.Future[None]
+) -> list[ProcessorStatus]:
+    """Run the processors of this process; return what they tell of themselves."""
+    statuses = []
+    for name in parts.processors:
+        processor, task = await stack.enter_async_context(
+            running_processor(name, room.settings, room.connection, room.database, room.partitions)
+        )
+        # Beside others a processor dies alone: prices must still be recorded and published.
+        task.add_done_callback(_tell_broken) if parts.api else _watch(task, crashed)
+        statuses.append(processor.status)
+    return statuses
+
+
+def _answers(stack: AsyncExitStack, room: _Room) -> tuple[Averages, Processing]:
+    """Return what answers for processors, wherever those run."""
+    processing = processing_answers(
+        room.settings, room.connection, room.database, room.partitions, now
+    )
+    stack.callback(processing.close)
+    follower = following_averages(room.settings, room.connection, room.partitions)
+    stack.push_async_callback(asyncio.to_thread, follower.close)
+    return averages_answers(room.settings, room.database, follower, now), processing
+
+
+def _health(reads: SqlReads, relays: Relays, processors: list[ProcessorStatus]) -> Health:
+    return Health(
+        outbox=reads.outbox_depth,
+        history_outbox=lambda: reads.outbox_depth(HISTORY),
+        kafka=relays.trouble,
+        relay=lambda: relays.statuses,
+        history_relay=lambda: relays.history_statuses,
+        processors=lambda: processors,
+        clock=now,
+    )
 
 
 @asynccontextmanager
@@ -260,62 +309,3 @@ async def _stop(task: asyncio.Task[None], tell: Callable[[], None]) -> None:
     """Tell a part to stop and let it finish; its crash was told already."""
     tell()
     await asyncio.wait([task])
-
-
-def _topic(settings: Settings, connection: Connection, partitions: int) -> KafkaTopic:
-    return KafkaTopic(connection, topic_plan(settings, partitions))
-
-
-def topic_plan(settings: Settings, partitions: int) -> TopicPlan:
-    return TopicPlan(
-        name=settings.kafka_price_events_topic,
-        partitions=partitions,
-        replication_factor=settings.kafka_topic_replication_factor,
-        min_insync_replicas=settings.kafka_topic_min_insync_replicas,
-        retention_hours=settings.kafka_topic_retention_hours,
-    )
-
-
-def _shards(
-    settings: Settings,
-    connection: Connection,
-    database: Database,
-    topic: KafkaTopic,
-    published: Callable[[Publication], None],
-    partitions: int,
-) -> list[ShardRelay]:
-    rules = RelayRules(
-        topic=settings.kafka_price_events_topic,
-        attempt=timedelta(seconds=settings.kafka_producer_attempt_seconds),
-        attempts=settings.kafka_producer_attempts,
-        flush_seconds=settings.shutdown_seconds,
-    )
-    return [
-        ShardRelay(
-            shard,
-            shards=SqlShards(database),
-            topic=topic,
-            open_publisher=open_producer(settings, connection),
-            published=published,
-            rules=rules,
-            clock=now,
-        )
-        for shard in range(partitions)
-    ]
-
-
-def open_producer(settings: Settings, connection: Connection) -> OpenProducer:
-    rules = ProducerRules(
-        compression=settings.kafka_producer_compression,
-        linger_ms=settings.kafka_producer_linger_ms,
-        batch_bytes=settings.kafka_producer_batch_bytes,
-    )
-    topic = settings.kafka_price_events_topic
-
-    def open_publisher(
-        shard: int, *, single: bool, reported: Callable[[list[Report]], None]
-    ) -> ShardProducer:
-        config = producer_config(connection, rules, single=single)
-        return ShardProducer(config, topic=topic, shard=shard, reported=reported)
-
-    return open_publisher

@@ -11,21 +11,29 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 
 from pricewire import __version__
-from pricewire.bootstrap import now, open_producer, topic_plan
+from pricewire.bootstrap import now
 from pricewire.bootstrap_kafka import named_kafka
+from pricewire.bootstrap_relay import EventTopic, event_topics, open_producer, topic_plan
 from pricewire.errors import StartupError
 from pricewire.kafka.check import Findings, ProducerCheck
 from pricewire.kafka.codec import Record, cloud_event_headers
 from pricewire.kafka.content import TopicContent
 from pricewire.kafka.contract import contract_files
-from pricewire.kafka.contract_topics import dead_letters, moving_averages, price_events
+from pricewire.kafka.contract_topics import (
+    dead_letters,
+    moving_averages,
+    price_events,
+    price_history,
+)
 from pricewire.kafka.read_back import ReadBack
 from pricewire.kafka.topic import KafkaTopic
 from pricewire.services.processing import PriceTick
 from pricewire.services.verification import Comparison, Finding, Verification
 from pricewire.settings import Settings
+from pricewire.storage.database import Database
 from pricewire.storage.postgres import PostgresDatabase
 from pricewire.storage.sqlite import SqliteDatabase, sqlite_path
 from pricewire.storage.verification import published_in, scratch
@@ -58,10 +66,12 @@ def contract() -> dict[str, bytes]:
     """Return the files of docs/contract: the topics as they are without any setting."""
     defaults = Settings.model_construct()
     prices = topic_plan(defaults, defaults.kafka_topic_partitions)
+    history = replace(prices, name=defaults.kafka_price_history_topic)
     averages = replace(prices, name=defaults.kafka_moving_averages_topic)
     dead = replace(prices, name=f"{prices.name}.dlq", retention_hours=-1)
     topics = [
         price_events(prices),
+        price_history(history),
         moving_averages(
             averages, event_type=MOVED, value=AverageValue, example=_example_of_an_average()
         ),
@@ -89,13 +99,18 @@ def _example_of_an_average() -> Record:
     return Record(tick.symbol, value, headers, tick.timestamp)
 
 
-async def verify_outbox(settings: Settings, tell: Callable[[Finding], None]) -> Comparison:
-    """Compare what was published with what is on the topic; the service may run meanwhile.
+async def verify_outbox(
+    settings: Settings, tell: Callable[[str, Finding], None]
+) -> dict[str, Comparison]:
+    """Compare what was published with what is on each topic; the service may run meanwhile.
+
+    Args:
+        tell: called with the topic for each finding.
 
     Raises:
         StartupError: there is no database yet, or it is of another version.
     """
-    topic, url = settings.kafka_price_events_topic, settings.database
+    url = settings.database
     if settings.uses_sqlite and not sqlite_path(url).exists():
         raise StartupError(f"there is no database at {sqlite_path(url)}: nothing was published")
     async with AsyncExitStack() as stack:
@@ -106,7 +121,19 @@ async def verify_outbox(settings: Settings, tell: Callable[[Finding], None]) -> 
             else PostgresDatabase(url, command_seconds=None)
         )
         stack.push_async_callback(database.aclose)
-        content = TopicContent(named_kafka(settings), topic)
+        return {
+            topic.name: await _verify(settings, database, topic, partial(tell, topic.name))
+            for topic in event_topics(settings)
+        }
+
+
+async def _verify(
+    settings: Settings, database: Database, topic: EventTopic, tell: Callable[[Finding], None]
+) -> Comparison:
+    async with AsyncExitStack() as stack:
+        content = TopicContent(named_kafka(settings), topic.name)
         stack.callback(content.close)
-        published = await stack.enter_async_context(published_in(database, topic))
+        published = await stack.enter_async_context(
+            published_in(database, topic.name, topic.tables)
+        )
         return await Verification(published, content, stack.enter_context(scratch()), tell).run()

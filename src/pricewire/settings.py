@@ -85,6 +85,7 @@ class Settings(BaseSettings):
 
     kafka_bootstrap_servers: str | None = None
     kafka_price_events_topic: TopicName = "price-events"
+    kafka_price_history_topic: TopicName = "price-history"
     kafka_security_protocol: SecurityProtocol = "PLAINTEXT"
     kafka_sasl_mechanism: SaslMechanism | None = None
     kafka_sasl_username: str | None = None
@@ -202,6 +203,7 @@ class Settings(BaseSettings):
     def _refuse_contradictions(self) -> Self:
         _check_database(self)
         _check_security(self)
+        _check_topics(self)
         if self.kafka_topic_min_insync_replicas > self.kafka_topic_replication_factor:
             raise ValueError(
                 "KAFKA_TOPIC_MIN_INSYNC_REPLICAS is above KAFKA_TOPIC_REPLICATION_FACTOR: "
@@ -246,6 +248,16 @@ def _check_provider(settings: Settings, name: str, variable: str) -> None:
     ]
     if missing:
         raise ValueError(f"{variable}={name} needs {', '.join(missing)}")
+
+
+def _check_topics(settings: Settings) -> None:
+    """Refuse two topics of one name: whoever reads the one would take the other's for its own."""
+    names: dict[str, str] = {}
+    for field in Settings.model_fields:
+        if field.startswith("kafka_") and field.endswith("_topic"):
+            other = names.setdefault(getattr(settings, field), field)
+            if other != field:
+                raise ValueError(f"{other.upper()} and {field.upper()} must differ")
 
 
 def _check_database(settings: Settings) -> None:

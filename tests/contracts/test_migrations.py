@@ -10,8 +10,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, inspect, select, text
 
+from pricewire.domain.past import PastPrice
 from pricewire.errors import StartupError, StoreError
+from pricewire.kafka.codec import encode_price_event
+from pricewire.services.history import HistoryDoor
 from pricewire.storage.database import Database
+from pricewire.storage.event_tables import HISTORY
+from pricewire.storage.history import SqlHistoryStore
 from pricewire.storage.migrate import HEAD, current_revision, migrate
 from pricewire.storage.outbox import SqlShards
 from pricewire.storage.recording import SqlRecordingStore
@@ -22,9 +27,12 @@ from tests.builders import (
     fetch_all,
     make_entry,
     make_publication,
+    make_quote,
+    make_raw,
     on_postgres,
     opened,
 )
+from tests.conftest import now
 
 
 async def test_an_empty_database_becomes_the_newest(database_url: str) -> None:
@@ -40,7 +48,10 @@ async def test_migrating_again_keeps_everything(database: Database, database_url
     async with opened(database_url) as next_start:
         await migrate(next_start)
         assert await fetch_all(next_start, select(store)) == before
-        assert [await count(next_start, table) for table in APPEND_ONLY] == [1, 1, 1, 0]
+        assert [await count(next_start, table) for table in APPEND_ONLY] == [
+            *(1, 1, 1, 0),
+            *(0, 0),
+        ]
 
 
 @on_postgres
@@ -100,6 +111,18 @@ async def fill(database: Database) -> None:
     """Put a row into every table that is append-only."""
     await SqlRecordingStore(database).record([make_entry("AAPL")])
     async with SqlShards(database).hold(0) as shard:
+        assert shard is not None
+        [event] = await shard.waiting(1)
+        await shard.mark({event.outbox_id: make_publication(event.event_id)}, None)
+    door = HistoryDoor(
+        SqlHistoryStore(database),
+        encode=encode_price_event,
+        shard_of=lambda _: 0,
+        clock=now,
+        committed=lambda _: None,
+    )
+    await door.record(make_raw(), [PastPrice(make_quote())])
+    async with SqlShards(database, HISTORY).hold(0) as shard:
         assert shard is not None
         [event] = await shard.waiting(1)
         await shard.mark({event.outbox_id: make_publication(event.event_id)}, None)

@@ -15,6 +15,7 @@ from pricewire.domain.quote import Precision
 from pricewire.errors import RecordRefused, StoreError
 from pricewire.services.publishing import Known, Position, ShardState, ShardStore
 from pricewire.storage.database import Database, Rank
+from pricewire.storage.event_tables import LIVE
 from pricewire.storage.outbox import SqlShards
 from pricewire.storage.recording import SqlRecordingStore
 from pricewire.storage.tables import outbox, publications
@@ -217,7 +218,7 @@ async def test_an_owner_that_says_nothing_for_long_loses_the_shard(
 @on_postgres
 async def test_a_connection_lost_within_a_transaction_is_a_store_error(database: Database) -> None:
     lose = text("SELECT pg_terminate_backend(pg_backend_pid())")
-    async with database.shard_session(0) as owner:
+    async with database.shard_session(LIVE.lock_class, 0) as owner:
         assert owner is not None
         with pytest.raises(StoreError):
             await owner.write(Rank.RELAY, lambda connection: connection.execute(lose))
@@ -225,7 +226,7 @@ async def test_a_connection_lost_within_a_transaction_is_a_store_error(database:
 
 @on_postgres
 async def test_a_cancelled_transaction_stays_cancelled(database: Database) -> None:
-    async with database.shard_session(0) as owner:
+    async with database.shard_session(LIVE.lock_class, 0) as owner:
         assert owner is not None
         sleep = owner.write(Rank.RELAY, lambda one: one.execute(text("SELECT pg_sleep(30)")))
         task = asyncio.create_task(sleep)

@@ -79,10 +79,17 @@ def test_no_symbol_ever_holds_a_tilde_a_control_character_or_a_space(text: str) 
     assert not any(unicodedata.category(one)[0] in "CZ" for one in symbol)
 
 
-@given(SYMBOLS, st.integers(1, 10**18 - 1))
-def test_an_event_id_is_read_as_it_was_written(symbol: str, sequence: int) -> None:
-    event_id = EventId(symbol, sequence)
+@given(SYMBOLS, st.integers(1, 10**18 - 1), st.booleans())
+def test_an_event_id_is_read_as_it_was_written(
+    symbol: str, sequence: int, backfilled: bool
+) -> None:
+    event_id = EventId(symbol, sequence, backfilled)
     assert parse_event_id(str(event_id)) == event_id
+
+
+def test_the_id_of_a_past_price_is_not_that_of_a_live_one() -> None:
+    assert str(EventId("AAPL", 17, backfilled=True)) == "AAPL~h17"
+    assert parse_event_id("AAPL~h17") != parse_event_id("AAPL~17")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +110,12 @@ def test_an_event_id_is_read_as_it_was_written(symbol: str, sequence: int) -> No
         "AAPL~1\n",
         "AAPL~²",
         "AAPL~١",
-        "AAPL~h1",
+        "AAPL~h",
+        "AAPL~h0",
+        "AAPL~h01",
+        "AAPL~hh1",
+        "AAPL~H1",
+        "AAPL~1h",
         "A B~1",
         "A~" + "9" * 19,
     ],

@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,7 +19,7 @@ from structlog.testing import capture_logs
 from pricewire.domain.event import EventId, Publication, Source, WaitingEvent
 from pricewire.services import relay as relay_module
 from pricewire.services.publishing import Known, Position, TailRecord, Verdict, judge
-from pricewire.services.relay import Relay, RelayRules, ShardRelay
+from pricewire.services.relay import IDLE_SECONDS, Relay, RelayRules, ShardRelay
 from tests.builders import RECORDED_AT
 from tests.fakes import (
     FakeDatabase,
@@ -55,20 +56,20 @@ class Room:
     def drained(self) -> bool:
         return not self.database.outbox
 
-    def relay(self, shard: int = 0) -> ShardRelay:
+    def relay(self, shard: int = 0, rules: RelayRules = RULES) -> ShardRelay:
         return ShardRelay(
             shard,
             shards=self.database,
             topic=self.topic,
             open_publisher=self.publishers,
             published=self.published.append,
-            rules=RULES,
+            rules=rules,
             clock=clock,
         )
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[ShardRelay]:
-        relay = self.relay()
+    async def running(self, rules: RelayRules = RULES) -> AsyncIterator[ShardRelay]:
+        relay = self.relay(rules=rules)
         task = asyncio.create_task(relay.run())
         try:
             yield relay
@@ -1085,3 +1086,52 @@ def test_a_verdict_does_not_depend_on_how_the_tail_comes_in_batches(
     judge(in_two, records[:cut], known)
     judge(in_two, records[cut:], known)
     assert at_once == in_two
+
+
+# A topic that gets events now and then.
+
+SLEEPS = replace(RULES, sleeps=True)
+
+
+@in_virtual_time
+async def test_a_shard_that_sleeps_asks_nothing_of_kafka_until_there_is_an_event(
+    room: Room,
+) -> None:
+    async with room.running(SLEEPS) as relay:
+        await asyncio.sleep(60)
+        assert room.journal == ["lock"]
+        assert relay.status.phase == "asleep"
+        room.database.commit("AAPL", "AAPL")
+        # Somebody else's commit wakes nobody here: it is looked for.
+        await until(lambda: room.drained)
+        assert room.topic.ids == ["AAPL~1", "AAPL~2"]
+        await asyncio.sleep(IDLE_SECONDS / 2)
+        assert relay.status.phase == "publishing"
+        await asyncio.sleep(IDLE_SECONDS)
+        assert relay.status.phase == "asleep"
+        assert room.publishers.opened[-1].closed
+        room.database.commit("AAPL")
+        relay.wake()
+        await until(lambda: room.drained)
+    assert room.topic.ids == ["AAPL~1", "AAPL~2", "AAPL~3"]
+
+
+@in_virtual_time
+async def test_a_shard_that_slept_finds_what_arrived_before_it_hands_anything_over(
+    room: Room,
+) -> None:
+    [first, _] = room.database.commit("AAPL", "AAPL")
+    room.topic.append(first.event_id, room.source, first.raw_response_id)
+    async with room.running(SLEEPS) as relay:
+        await until(lambda: room.drained)
+        assert relay.status.found_on_topic == 1
+    assert room.topic.ids == ["AAPL~1", "AAPL~2"]
+
+
+@in_virtual_time
+async def test_a_shard_that_sleeps_stops_at_once(room: Room) -> None:
+    async with room.running(SLEEPS) as relay:
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
+    assert relay.status.phase == "stopped"
+    assert asyncio.get_running_loop().time() - began < 1

@@ -33,18 +33,21 @@ def outbox(
         bool, typer.Option("--json", help="Name all events: one JSON object a line, counts last.")
     ] = False,
 ) -> None:
-    """Name the published events that the topic lacks; the service may run meanwhile."""
+    """Name the published events that the topics lack; the service may run meanwhile."""
     settings = load_settings()
     start_logs(settings)
     named = _Named(limit)
-    tell = _tell_json if as_json else named.tell
-    found = asyncio.run(verify_outbox(settings, tell))
+    found = asyncio.run(verify_outbox(settings, _tell_json if as_json else named.tell))
     if as_json:
-        typer.echo(_line(_counts(found) | {"summary": True}))
+        for topic, comparison in found.items():
+            typer.echo(_line({"topic": topic} | _counts(comparison) | {"summary": True}))
     else:
         named.tell_rest()
-        _print(found, settings.kafka_price_events_topic)
-    if not found.whole:
+        for topic, comparison in found.items():
+            # Whoever never imported anything need not hear of that topic.
+            if comparison.published or comparison.waiting or topic == next(iter(found)):
+                _print(comparison, topic)
+    if not all(comparison.whole for comparison in found.values()):
         raise typer.Exit(1)
 
 
@@ -55,7 +58,7 @@ class _Named:
         self._left = limit
         self._unnamed = 0
 
-    def tell(self, finding: Finding) -> None:
+    def tell(self, _topic: str, finding: Finding) -> None:
         if self._left == 0:
             self._unnamed += 1
             return
@@ -70,12 +73,13 @@ class _Named:
             typer.echo(f"           … and {self._unnamed} more; --json names all")
 
 
-def _tell_json(finding: Finding) -> None:
+def _tell_json(topic: str, finding: Finding) -> None:
     place = finding.place
     typer.echo(
         _line(
             {
                 "kind": finding.kind,
+                "topic": topic,
                 "id": str(place.event_id),
                 "partition": place.partition,
                 "offset": place.offset,

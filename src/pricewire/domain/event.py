@@ -1,7 +1,8 @@
 """Events, their ids, and what is known of their publication.
 
 The door makes events, the relay publishes them, the API tells their receipts. Invariant: an id is
-`<symbol>~<sequence>`, made once and never given to two different prices of one source.
+`<symbol>~<sequence>`, of a past price `<symbol>~h<sequence>` (two series that know nothing of each
+other), made once and never given to two different prices of one source.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from pricewire.domain.symbol import parse_symbol
 from pricewire.errors import InvalidParameter, InvalidSymbol
 
 PRICE_RECORDED = "price.recorded"
+PRICE_BACKFILLED = "price.backfilled"
+BACKFILLED_MARK = "h"
+"""Begins the number in the id of a past price."""
 
 _SOURCE = re.compile(r"/pricewire/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([0-9]{1,9})")
 
@@ -26,27 +30,35 @@ MAX_VALUE_BYTES = 8 * 1024
 
 @dataclass(frozen=True, slots=True, order=True)
 class EventId:
+    """The id of an event; `backfilled` ones are of past prices, numbered apart from live ones."""
+
     symbol: str
     sequence: int
+    backfilled: bool = False
 
     def __str__(self) -> str:
-        return f"{self.symbol}~{self.sequence}"
+        mark = BACKFILLED_MARK if self.backfilled else ""
+        return f"{self.symbol}~{mark}{self.sequence}"
 
 
 def parse_event_id(text: str) -> EventId:
     """Return the id in `text`.
 
     Raises:
-        InvalidParameter: `text` is not `<symbol>~<sequence>`.
+        InvalidParameter: `text` is neither `<symbol>~<sequence>` nor `<symbol>~h<sequence>`.
     """
-    symbol, _, number = text.rpartition("~")
+    symbol, _, marked = text.rpartition("~")
+    number = marked.removeprefix(BACKFILLED_MARK)
     try:
         parse_symbol(symbol)
     except InvalidSymbol:
         number = ""
     if not (number.isascii() and number.isdigit() and len(number) <= 18 and number[0] != "0"):
-        raise InvalidParameter(f"{text[:64]!r} is no event id: it is <symbol>~<sequence>, AAPL~12")
-    return EventId(symbol, int(number))
+        raise InvalidParameter(
+            f"{text[:64]!r} is no event id: it is <symbol>~<sequence>, AAPL~12, or of a past price "
+            "<symbol>~h<sequence>, AAPL~h12"
+        )
+    return EventId(symbol, int(number), number != marked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

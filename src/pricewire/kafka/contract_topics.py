@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from pricewire.domain.event import PRICE_RECORDED, EventId, Source, WaitingEvent
+from pricewire.domain.event import PRICE_BACKFILLED, PRICE_RECORDED, EventId, Source, WaitingEvent
 from pricewire.domain.quote import Precision, PriceKind, Quote
 from pricewire.domain.symbol import MAX_SYMBOL_LENGTH
 from pricewire.kafka.codec import (
@@ -68,12 +68,7 @@ def _five(event_type: str, identity: str, source: str) -> dict[str, Meaning]:
     }
 
 
-_PRICE_HEADERS = _five(
-    PRICE_RECORDED,
-    "The event's id, <symbol>~<sequence>, unique together with ce_source; a test event has a UUID.",
-    "The store and its generation, /pricewire/<store id>/<generation>; /pricewire/test for test "
-    "events.",
-) | {
+_SAID_WHERE_NEEDED = {
     "pw-precision": Meaning(
         "How fine the timestamp is, where it is coarser than a second; none: the provider gave "
         "no time, and the timestamp is when we had its answer.",
@@ -86,9 +81,30 @@ _PRICE_HEADERS = _five(
         {"enum": [one.value for one in PriceKind if one is not PriceKind.LAST]},
         always=False,
     ),
+}
+
+_PRICE_HEADERS = {
+    **_five(
+        PRICE_RECORDED,
+        "The event's id, <symbol>~<sequence>, unique together with ce_source; a test event has a "
+        "UUID.",
+        "The store and its generation, /pricewire/<store id>/<generation>; /pricewire/test for "
+        "test events.",
+    ),
+    **_SAID_WHERE_NEEDED,
     TEST_HEADER: Meaning("A test event of `pricewire kafka check`: skip it.", always=False),
     "pw-replay-id": Meaning("A repetition for somebody else: skip it.", always=False),
     "pw-redrive": Meaning("Put back from the dead letters.", always=False),
+}
+
+_HISTORY_HEADERS = {
+    **_five(
+        PRICE_BACKFILLED,
+        "The event's id, <symbol>~h<sequence>, unique together with ce_source; numbered apart from "
+        "the events on price-events.",
+        "The store and its generation, /pricewire/<store id>/<generation>.",
+    ),
+    **_SAID_WHERE_NEEDED,
 }
 
 _DEAD_LETTER_HEADERS = {
@@ -113,7 +129,22 @@ def price_events(plan: TopicPlan) -> TopicContract:
             "The symbol; its murmur2 hash says the partition, as with Java clients.", _SYMBOL
         ),
         headers=_PRICE_HEADERS,
-        example=_example(),
+        example=_example(PRICE_RECORDED, EventId("AAPL", 1234)),
+    )
+
+
+def price_history(plan: TopicPlan) -> TopicContract:
+    return TopicContract(
+        plan=plan,
+        title="Past price",
+        summary="A price of the past was imported from a file or fetched from a provider's "
+        "history, and stored: it is no news of the market.",
+        message=PRICE_BACKFILLED,
+        value=PriceEventValue,
+        members=_PRICE_MEMBERS,
+        key=Meaning("The symbol; the partition is that of price-events.", _SYMBOL),
+        headers=_HISTORY_HEADERS,
+        example=_example(PRICE_BACKFILLED, EventId("AAPL", 17, backfilled=True)),
     )
 
 
@@ -153,7 +184,7 @@ def dead_letters(plan: TopicPlan) -> TopicContract:
     )
 
 
-def _example() -> Record:
+def _example(event_type: str, event_id: EventId) -> Record:
     quote = Quote(
         symbol="AAPL",
         price=Decimal("150.25"),
@@ -167,8 +198,8 @@ def _example() -> Record:
     )
     event = WaitingEvent(
         outbox_id=1,
-        event_id=EventId("AAPL", 1234),
-        type=PRICE_RECORDED,
+        event_id=event_id,
+        type=event_type,
         raw_response_id=raw_response_id,
         recorded_at=quote.timestamp,
         value=value,

@@ -27,9 +27,10 @@ class Health:
     """Gathers what the parts say.
 
     Args:
-        outbox: what waits in it.
+        outbox: what waits in it; `history_outbox`: past prices.
         kafka: why no broker answers, None while one does.
-        relay: statuses of the shards that this process relays; empty if it does not.
+        relay: statuses of the shards that this process relays; empty if it does not;
+            `history_relay`: those of past prices.
         processors: statuses of the processors that run here.
     """
 
@@ -37,14 +38,18 @@ class Health:
         self,
         *,
         outbox: Callable[[], Awaitable[Depth]],
+        history_outbox: Callable[[], Awaitable[Depth]],
         kafka: Callable[[], Awaitable[str | None]],
         relay: Callable[[], Sequence[ShardStatus]],
+        history_relay: Callable[[], Sequence[ShardStatus]],
         processors: Callable[[], Sequence[ProcessorStatus]],
         clock: Callable[[], datetime],
     ) -> None:
         self._outbox = outbox
+        self._history_outbox = history_outbox
         self._kafka = kafka
         self._relay = relay
+        self._history_relay = history_relay
         self._processors = processors
         self._clock = clock
 
@@ -53,18 +58,19 @@ class Health:
         parts: dict[str, Any] = {}
         ready = True
         try:
-            depth = await self._outbox()
+            depth, history_depth = await self._outbox(), await self._history_outbox()
         except StoreError as error:
             ready = False
             parts["database"] = {"status": "down", "error": error.detail}
         else:
             parts["database"] = {"status": "up"}
             parts["outbox"] = self._outbox_part(depth)
+            parts["history_outbox"] = self._outbox_part(history_depth)
         trouble = await self._kafka()
         parts["kafka"] = {"status": "down", "error": trouble} if trouble else {"status": "up"}
-        statuses = self._relay()
-        if statuses:
-            parts["relay"] = _relay_part(statuses)
+        for name, relay in (("relay", self._relay), ("history_relay", self._history_relay)):
+            if statuses := relay():
+                parts[name] = _relay_part(statuses)
         for processor in self._processors():
             parts[processor.name] = _processor_part(processor)
         return ready, {"status": _overall(parts, ready=ready), "parts": parts}

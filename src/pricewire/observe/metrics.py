@@ -20,7 +20,7 @@ class Metrics:
     """One process's registry.
 
     Args:
-        relay: statuses of the shards that this process relays.
+        relay: statuses of the shards that this process relays, of all topics.
         recorded: how many prices passed the door here.
         processors: statuses of the processors that run here.
     """
@@ -83,26 +83,30 @@ def _processor_metrics(statuses: Sequence[ProcessorStatus]) -> Iterator[Metric]:
 
 def _relay_metrics(statuses: Sequence[ShardStatus]) -> Iterator[Metric]:
     published = CounterMetricFamily(
-        "pricewire_events_published", "Events that the broker confirmed.", labels=["shard"]
+        "pricewire_events_published", "Events that the broker confirmed.", labels=["topic", "shard"]
     )
     found = CounterMetricFamily(
         "pricewire_events_found_on_topic",
         "Events found on the topic after a crash or a rebuild, marked, not sent again.",
-        labels=["shard"],
+        labels=["topic", "shard"],
     )
     rebuilds = CounterMetricFamily(
-        "pricewire_producer_rebuilds", "Producers given up after trouble.", labels=["shard"]
+        "pricewire_producer_rebuilds",
+        "Producers given up after trouble.",
+        labels=["topic", "shard"],
     )
     stuck = GaugeMetricFamily(
-        "pricewire_shard_stuck", "1 while a shard's first event is stuck.", labels=["shard"]
+        "pricewire_shard_stuck",
+        "1 while a shard's first event is stuck.",
+        labels=["topic", "shard"],
     )
     attempts = GaugeMetricFamily(
         "pricewire_shard_failed_attempts",
         "Failed attempts of a shard's first event.",
-        labels=["shard"],
+        labels=["topic", "shard"],
     )
     for status in statuses:
-        labels = [str(status.shard)]
+        labels = [status.topic, str(status.shard)]
         published.add_metric(labels, status.published)
         found.add_metric(labels, status.found_on_topic)
         rebuilds.add_metric(labels, status.rebuilds)

@@ -30,6 +30,7 @@ class ShardStatus:
     """What a shard is doing, for health, metrics and the log."""
 
     shard: int
+    topic: str = ""
     phase: str = "waiting for the lock"
     generation: int = 0
     published: int = 0
@@ -41,22 +42,25 @@ class ShardStatus:
 
 
 class Interruption:
-    """Says once for all shards why Kafka takes nothing, and once that it does again."""
+    """Says once for all shards of all topics why Kafka takes nothing, and once that it does again.
+
+    A shard is told by its number, and by its topic where there are several.
+    """
 
     def __init__(self) -> None:
-        self._shards: set[int] = set()
+        self._shards: set[tuple[str, int]] = set()
         self._told: set[str] = set()
 
-    def met(self, shard: int, reason: str) -> None:
+    def met(self, shard: int, reason: str, topic: str = "") -> None:
         """Note that `shard` cannot publish; another reason in the same interruption is told too."""
-        self._shards.add(shard)
+        self._shards.add((topic, shard))
         if reason not in self._told:
             self._told.add(reason)
             log.warning("relay.interrupted", shard=shard, reason=reason, meaning="events are kept")
 
-    def over(self, shard: int) -> None:
+    def over(self, shard: int, topic: str = "") -> None:
         """Note that `shard` publishes, or would if it had anything to publish."""
-        self._shards.discard(shard)
+        self._shards.discard((topic, shard))
         if self._told and not self._shards:
             self._told.clear()
             log.info("relay.resumed")
@@ -108,12 +112,12 @@ class Outage:
                 meaning="events are kept, and published in order once the topic is right",
             )
         elif not mismatch:
-            self.interruption.met(self._status.shard, error.detail)
+            self.interruption.met(self._status.shard, error.detail, self._status.topic)
         self._mismatch = mismatch
 
     def flows(self) -> None:
         """Note that an event was published, or that none waits."""
-        self.interruption.over(self._status.shard)
+        self.interruption.over(self._status.shard, self._status.topic)
 
     async def goes_on(
         self,

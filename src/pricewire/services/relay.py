@@ -46,18 +46,26 @@ SETTLE_SECONDS = 1.0
 """How long a former owner's last appends are given before the topic's end is read."""
 FIRST_PAUSE_SECONDS = 0.1
 MAX_PAUSE_SECONDS = 2.0
+IDLE_SECONDS = 30.0
+"""How long a shard that sleeps keeps its producer without an event."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class RelayRules:
-    """When an event counts as stuck, and how long a shutdown may flush (seconds)."""
+    """When an event counts as stuck, and how long a shutdown may flush (seconds).
+
+    Args:
+        sleeps: ask nothing of Kafka and hold no producer while there is nothing to publish; for
+            topics that get events now and then. What is handed over is reconciled before as ever.
+    """
 
     topic: str
     attempt: timedelta
     attempts: int
     flush_seconds: float
+    sleeps: bool = False
 
 
 @dataclass(slots=True)
@@ -85,7 +93,7 @@ class ShardRelay:
         rules: RelayRules,
         clock: Callable[[], datetime],
     ) -> None:
-        self.status = ShardStatus(shard)
+        self.status = ShardStatus(shard, rules.topic)
         self._shard = shard
         self._shards = shards
         self._topic = topic
@@ -141,6 +149,7 @@ class ShardRelay:
         pause = FIRST_PAUSE_SECONDS
         while not self._stopping:
             published_before = self.status.published
+            await self._sleep(store)
             try:
                 source = await self._reconcile(store)
                 await self._publish(store, source)
@@ -151,6 +160,17 @@ class ShardRelay:
                 await self._watch(store, await store.waiting(1), error.detail)
                 await self._pause(pause)
                 pause = min(MAX_PAUSE_SECONDS, pause * 2)
+
+    async def _sleep(self, store: ShardStore) -> None:
+        """Wait until there is something to publish, where the rules say so."""
+        while self._rules.sleeps and not self._stopping:
+            self._news.clear()
+            if await store.waiting(1):
+                return
+            await self._outage.over(store)
+            self._outage.flows()
+            self.status.phase = "asleep"
+            await self._wait_for_news(POLL_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not for a shutdown."""
@@ -244,6 +264,7 @@ class ShardRelay:
 
     async def _cycles(self, store: ShardStore, publisher: Publisher, source: Source) -> None:
         loop = asyncio.get_running_loop()
+        idle_since = loop.time()
         while not self._stopping:
             began = loop.time()
             self._news.clear()
@@ -258,6 +279,10 @@ class ShardRelay:
             if not unreported:
                 self.status.last_error = None
                 self._outage.flows()
+            if self._unmarked:
+                idle_since = loop.time()
+            elif self._rules.sleeps and loop.time() - idle_since > IDLE_SECONDS:
+                return
             if not more:
                 await self._wait_for_news(POLL_SECONDS)
             await asyncio.sleep(max(0.0, began + CYCLE_SECONDS - loop.time()) if self._busy else 0)
@@ -366,11 +391,15 @@ class ShardRelay:
 
 
 class Relay:
-    """All shards of a topic; runs one loop for each."""
+    """All shards of a topic; runs one loop for each.
 
-    def __init__(self, shards: list[ShardRelay]) -> None:
+    Args:
+        interruption: shared with the relays of other topics.
+    """
+
+    def __init__(self, shards: list[ShardRelay], interruption: Interruption | None = None) -> None:
         self._shards = shards
-        interruption = Interruption()
+        interruption = interruption or Interruption()
         for shard in shards:
             shard.tell_through(interruption)
 

@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any
 
 from sqlalchemy import Column, Connection, Dialect, Table
+from sqlalchemy.util import await_only
 
 Row = Mapping[str, Any]
 
@@ -34,6 +35,39 @@ def insert_rows(connection: Connection, *batches: tuple[Table, Sequence[Row]]) -
         return
     for (table, names), each in zip(shapes, columns, strict=True):
         connection.exec_driver_sql(_insert_row(table, names), list(zip(*each, strict=True)))
+
+
+def copy_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Insert rows, all with the same columns, in their order; by COPY where there is one."""
+    if not _takes_arrays(connection):
+        insert_rows(connection, (table, rows))
+        return
+    names = tuple(rows[0])
+    columns = [_values(connection, table.c[name], [row[name] for row in rows]) for name in names]
+    driver: Any = connection.connection.driver_connection
+    # The transaction is the connection's: asyncpg begins none of its own for COPY.
+    await_only(
+        driver.copy_records_to_table(
+            table.name, records=zip(*columns, strict=True), columns=list(names)
+        )
+    )
+
+
+def known_keys(connection: Connection, table: Table, keys: Sequence[Row]) -> set[Any]:
+    """Return the values of the keys' last column of those rows that are in `table`."""
+    names = tuple(keys[0])
+    columns = [_values(connection, table.c[name], [key[name] for key in keys]) for name in names]
+    if _takes_arrays(connection):
+        sql = _find_arrays(table, names, connection.dialect)
+        return {row[0] for row in connection.exec_driver_sql(sql, tuple(columns))}
+    rows = ", ".join([f"({', '.join('?' for _ in names)})"] * len(keys))
+    # CROSS JOIN fixes the order of the two: SQLite would rather scan the whole table.
+    sql = (
+        f"WITH k({_listed(names)}) AS (VALUES {rows}) "  # noqa: S608
+        f'SELECT t."{names[-1]}" FROM k CROSS JOIN {table.name} AS t USING ({_listed(names)})'
+    )
+    values = tuple(value for row in zip(*columns, strict=True) for value in row)
+    return {row[0] for row in connection.exec_driver_sql(sql, values)}
 
 
 def upsert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
@@ -113,6 +147,17 @@ def _insert_arrays(shapes: tuple[tuple[Table, tuple[str, ...]], ...], dialect: D
     *before, last = inserts
     named = ", ".join(f"i{number} AS ({insert})" for number, insert in enumerate(before))
     return f"WITH {named} {last}" if named else last
+
+
+@cache
+def _find_arrays(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
+    arrays = ", ".join(
+        f"${number}::{_array(table.c[name], dialect)}" for number, name in enumerate(names, 1)
+    )
+    return (
+        f'SELECT t."{names[-1]}" FROM unnest({arrays}) AS k({_listed(names)}) '  # noqa: S608
+        f"JOIN {table.name} AS t USING ({_listed(names)})"
+    )
 
 
 @cache

@@ -24,11 +24,12 @@ Work = Callable[[Connection], T]
 
 
 class Rank(IntEnum):
-    """Who writes first where only one can: the door, the relay's marks, then the rest."""
+    """Who writes first where only one can: the door, the relay's marks, the rest, then bulk."""
 
     DOOR = 0
     RELAY = 1
     OTHER = 2
+    BULK = 3
 
 
 class Snapshot(Protocol):
@@ -61,8 +62,14 @@ class Database(ABC):
         """Run `work` in a transaction; commit it, or roll it back on an error."""
 
     @abstractmethod
-    def shard_session(self, shard: int) -> AbstractAsyncContextManager[Session | None]:
-        """Hold a shard's lock while inside; gives None if another process has it."""
+    def shard_session(
+        self, lock_class: int, shard: int
+    ) -> AbstractAsyncContextManager[Session | None]:
+        """Hold a shard's lock while inside; gives None if another process has it.
+
+        Args:
+            lock_class: tells shards of one topic from those of another.
+        """
 
     @abstractmethod
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:

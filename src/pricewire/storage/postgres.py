@@ -25,8 +25,6 @@ FROZEN_RELAY_MS = 5_000
 FROZEN_OWNER_MS = 60_000
 """How long PostgreSQL lets the owner of a shard be silent. A process that is stopped, and not its
 machine, keeps its connections for ever; while it runs it asks every second or so."""
-LOCK_CLASS = 0x50_57
-"""First key of the advisory locks of shards; the second is the shard's number."""
 
 _LOCK = text("SELECT pg_try_advisory_lock(:class, :shard)")
 
@@ -51,12 +49,12 @@ class PostgresDatabase(Database):
                 return await connection.run_sync(work)
 
     @asynccontextmanager
-    async def shard_session(self, shard: int) -> AsyncIterator[Session | None]:
+    async def shard_session(self, lock_class: int, shard: int) -> AsyncIterator[Session | None]:
         with translated():
             connection = await self._sessions.connect()
         try:
             with translated():
-                locked = await connection.scalar(_LOCK, {"class": LOCK_CLASS, "shard": shard})
+                locked = await connection.scalar(_LOCK, {"class": lock_class, "shard": shard})
                 await connection.exec_driver_sql(f"SET idle_session_timeout = {FROZEN_OWNER_MS}")
             yield _OwnSession(connection) if locked else None
         finally:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Table, func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from pricewire.domain.event import EventId, EventState, Publication, Receipt, Source
 from pricewire.domain.quote import RawResponse
@@ -18,16 +18,9 @@ from pricewire.errors import StartupError
 from pricewire.services.averages import StoredPrice
 from pricewire.services.receipts import StoredReceipt
 from pricewire.storage.database import Database, Rank
+from pricewire.storage.event_tables import ALL_EVENT_TABLES, LIVE, EventTables, tables_of
 from pricewire.storage.outbox import raise_generation, read_source
-from pricewire.storage.tables import (
-    events,
-    outbox,
-    prices,
-    publications,
-    raw_responses,
-    shards,
-    store,
-)
+from pricewire.storage.tables import prices, raw_responses, store
 
 MAX_PRICES = 100_000
 
@@ -47,11 +40,20 @@ class SqlReads:
         self._database = database
 
     async def receipt(self, event_id: EventId) -> StoredReceipt | None:
+        tables = tables_of(event_id)
+        events, publications, shards = tables.events, tables.publications, tables.shards
         statement = (
-            select(events, publications, shards.c.blocked_since, shards.c.last_error)
-            .outerjoin_from(events, publications, _same(events, publications))
-            .outerjoin(outbox, _same(events, outbox))
-            .outerjoin(shards, shards.c.shard == outbox.c.shard)
+            select(
+                events.c.raw_response_id,
+                events.c.recorded_at,
+                tables.type,
+                publications,
+                shards.c.blocked_since,
+                shards.c.last_error,
+            )
+            .outerjoin_from(events, publications, tables.same_event(events, publications))
+            .outerjoin(tables.outbox, tables.same_event(events, tables.outbox))
+            .outerjoin(shards, shards.c.shard == tables.outbox.c.shard)
             .where(events.c.symbol == event_id.symbol, events.c.sequence == event_id.sequence)
         )
         found = await self._database.read(
@@ -71,7 +73,7 @@ class SqlReads:
             )
         receipt = Receipt(
             event_id=event_id,
-            type=found[events.c.type],
+            type=found[tables.type],
             raw_response_id=found[events.c.raw_response_id],
             recorded_at=found[events.c.recorded_at],
             state=EventState.PUBLISHED if publication else EventState.QUEUED,
@@ -117,8 +119,8 @@ class SqlReads:
             for row in reversed(rows)
         ]
 
-    async def outbox_depth(self) -> OutboxDepth:
-        return await self._database.read(_outbox_depth)
+    async def outbox_depth(self, tables: EventTables = LIVE) -> OutboxDepth:
+        return await self._database.read(lambda connection: _outbox_depth(connection, tables))
 
     async def source(self) -> Source:
         return await self._database.read(read_source)
@@ -142,22 +144,26 @@ class SqlReads:
         )
 
 
-def _outbox_depth(connection: Connection) -> OutboxDepth:
+def _outbox_depth(connection: Connection, tables: EventTables) -> OutboxDepth:
+    events, outbox = tables.events, tables.outbox
     first = select(func.min(outbox.c.id)).scalar_subquery()
     oldest = (
         select(events.c.recorded_at)
-        .join_from(events, outbox, _same(events, outbox))
+        .join_from(events, outbox, tables.same_event(events, outbox))
         .where(outbox.c.id == first)
     )
-    waiting = connection.scalar(select(func.count()).select_from(outbox))
-    return OutboxDepth(waiting or 0, connection.scalar(oldest))
+    return OutboxDepth(_waiting(connection, tables), connection.scalar(oldest))
+
+
+def _waiting(connection: Connection, tables: EventTables) -> int:
+    return connection.scalar(select(func.count()).select_from(tables.outbox)) or 0
 
 
 def _adopt_partitions(connection: Connection, partitions: int, wanted_by: str) -> None:
     before = connection.scalar(select(store.c.partitions))
     if before == partitions:
         return
-    waiting = connection.scalar(select(func.count()).select_from(outbox))
+    waiting = sum(_waiting(connection, tables) for tables in ALL_EVENT_TABLES)
     if before is not None and waiting:
         raise StartupError(
             f"{waiting} events wait to be published to {before} partitions, and {wanted_by} "
@@ -166,7 +172,3 @@ def _adopt_partitions(connection: Connection, partitions: int, wanted_by: str) -
             "then change it"
         )
     connection.execute(update(store).values(partitions=partitions))
-
-
-def _same(left: Table, right: Table) -> ColumnElement[bool]:
-    return (left.c.symbol == right.c.symbol) & (left.c.sequence == right.c.sequence)

@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, select, text
 
 from pricewire.domain.event import PRICE_RECORDED, Draft, EventId, RecordedPrice
+from pricewire.domain.quote import RawResponse
 from pricewire.errors import StoreBusy
 from pricewire.services.recording import Entry
 from pricewire.storage.bulk import insert_rows, update_by_key
@@ -141,12 +142,12 @@ def _insert(
     drafts = [draft for entry in entries for draft in entry.drafts]
     if not drafts:
         if entries:
-            insert_rows(connection, (raw_responses, [_raw_row(entry) for entry in entries]))
+            insert_rows(connection, (raw_responses, [raw_row(entry.raw) for entry in entries]))
         return
     rows = list(zip(drafts, (event_id for _, event_id in numbered), strict=True))
     insert_rows(
         connection,
-        (raw_responses, [_raw_row(entry) for entry in entries]),
+        (raw_responses, [raw_row(entry.raw) for entry in entries]),
         (prices, [_price_row(*row) for row in rows]),
         (events, [_event_row(*row) for row in rows]),
         (outbox, [_outbox_row(*row) for row in rows]),
@@ -155,8 +156,7 @@ def _insert(
     update_by_key(connection, symbols.c.symbol, symbols.c.last_sequence, changed)
 
 
-def _raw_row(entry: Entry) -> dict[str, object]:
-    raw = entry.raw
+def raw_row(raw: RawResponse) -> dict[str, object]:
     return {
         "id": raw.id,
         "provider": raw.provider,

@@ -64,7 +64,11 @@ class SqliteDatabase(Database):
             return await asyncio.get_running_loop().run_in_executor(self._write_thread, in_thread)
 
     @asynccontextmanager
-    async def shard_session(self, shard: int) -> AsyncIterator[Session | None]:  # noqa: ARG002
+    async def shard_session(
+        self,
+        lock_class: int,  # noqa: ARG002
+        shard: int,  # noqa: ARG002
+    ) -> AsyncIterator[Session | None]:
         """Give the database itself: its one process has every shard (`ownership`)."""
         yield self
 

@@ -1,9 +1,11 @@
 """The tables. The other modules of this room use them; migrations must lead to exactly these.
 
-`raw_responses`, `prices`, `events` and `publications` are append-only: triggers made by the first
-migration refuse every update and delete. `outbox` rows are deleted once published; `symbols`,
-`shards`, `store`, `processors`, `processor_states`, `dead_letters`, `drops`, `budgets`,
-`calendars` and `trading_days` hold what changes.
+`raw_responses`, `prices`, `events`, `publications`, `history_prices` and `history_publications` are
+append-only: triggers made by the migrations refuse every update and delete. `outbox` rows are
+deleted once published; `symbols`, `shards`, `store`, `processors`, `processor_states`,
+`dead_letters`, `drops`, `budgets`, `calendars` and `trading_days` hold what changes. Past prices
+have tables of their own, so that bulk never makes the tables and indexes of live prices larger
+(docs/decisions/0015).
 """
 
 from __future__ import annotations
@@ -95,6 +97,7 @@ prices = Table(
     Column("exchange", Text),
     PrimaryKeyConstraint("symbol", "sequence"),
     UniqueConstraint("raw_response_id", "symbol", "position"),
+    Index(None, "symbol", "timestamp"),
 )
 
 events = Table(
@@ -110,41 +113,93 @@ events = Table(
     PrimaryKeyConstraint("symbol", "sequence"),
 )
 
-outbox = Table(
-    "outbox",
+
+def _outbox(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("id", BIG_ID, primary_key=True),
+        Column("shard", Integer, nullable=False),
+        Column("symbol", SYMBOL, nullable=False),
+        Column("sequence", BigInteger, nullable=False),
+        UniqueConstraint("symbol", "sequence"),
+        Index(None, "shard", "id"),
+        # Without it the id of a deleted last row would be given again.
+        sqlite_autoincrement=True,
+    )
+
+
+def _publications(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("symbol", SYMBOL, nullable=False),
+        Column("sequence", BigInteger, nullable=False),
+        Column("generation", Integer, nullable=False),
+        Column("topic", Text, nullable=False),
+        Column("partition", Integer, nullable=False),
+        Column("offset", BigInteger),
+        Column("published_at", UtcDateTime, nullable=False),
+        PrimaryKeyConstraint("symbol", "sequence"),
+    )
+
+
+def _shards(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("shard", Integer, primary_key=True, autoincrement=False),
+        Column("topic_id", Text),
+        Column("next_offset", BigInteger),
+        Column("blocked_since", UtcDateTime),
+        Column("last_error", Text),
+    )
+
+
+outbox = _outbox("outbox")
+publications = _publications("publications")
+shards = _shards("shards")
+
+history_symbols = Table(
+    "history_symbols",
     metadata,
-    Column("id", BIG_ID, primary_key=True),
-    Column("shard", Integer, nullable=False),
-    Column("symbol", SYMBOL, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    UniqueConstraint("symbol", "sequence"),
-    Index(None, "shard", "id"),
-    # Without it the id of a deleted last row would be given again.
-    sqlite_autoincrement=True,
+    Column("symbol", SYMBOL, primary_key=True),
+    Column("last_sequence", BigInteger, nullable=False),
 )
 
-publications = Table(
-    "publications",
+# A past price and its event in one row: they are written together and never apart. The raw
+# response is written in the same transaction; a foreign key would cost each row of bulk a look-up
+# to find out what is known.
+history_prices = Table(
+    "history_prices",
     metadata,
     Column("symbol", SYMBOL, nullable=False),
     Column("sequence", BigInteger, nullable=False),
-    Column("generation", Integer, nullable=False),
-    Column("topic", Text, nullable=False),
-    Column("partition", Integer, nullable=False),
-    Column("offset", BigInteger),
-    Column("published_at", UtcDateTime, nullable=False),
+    Column("identity", LargeBinary, nullable=False),
+    Column("raw_response_id", Uuid, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("price", ExactDecimal, nullable=False),
+    Column("timestamp", UtcDateTime, nullable=False),
+    Column("nanosecond", SmallInteger, nullable=False),
+    Column("precision", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("currency", Text),
+    Column("adjusted", Boolean),
+    Column("size", ExactDecimal),
+    Column("trade_id", Text),
+    Column("fetched_at", UtcDateTime, nullable=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("headers", Text, nullable=False),
     PrimaryKeyConstraint("symbol", "sequence"),
+    # The way to rows by market time as well: an identity alone would be spread over all of it.
+    UniqueConstraint("symbol", "timestamp", "nanosecond", "identity"),
 )
 
-shards = Table(
-    "shards",
-    metadata,
-    Column("shard", Integer, primary_key=True, autoincrement=False),
-    Column("topic_id", Text),
-    Column("next_offset", BigInteger),
-    Column("blocked_since", UtcDateTime),
-    Column("last_error", Text),
-)
+history_outbox = _outbox("history_outbox")
+history_publications = _publications("history_publications")
+history_shards = _shards("history_shards")
 
 processors = Table(
     "processors",
@@ -222,4 +277,11 @@ trading_days = Table(
     PrimaryKeyConstraint("exchange", "day"),
 )
 
-APPEND_ONLY = (raw_responses, prices, events, publications)
+APPEND_ONLY = (
+    raw_responses,
+    prices,
+    events,
+    publications,
+    history_prices,
+    history_publications,
+)
