@@ -39,6 +39,7 @@ from pricewire.observe.metrics import Metrics
 from pricewire.services.averages import Averages
 from pricewire.services.history import HistoryDoor
 from pricewire.services.latest import LatestPrice
+from pricewire.services.prices import StoredSeries
 from pricewire.services.processing import ProcessorStatus
 from pricewire.services.receipts import Receipts
 from pricewire.services.recording import Door
@@ -49,6 +50,7 @@ from pricewire.storage.history import SqlHistoryStore
 from pricewire.storage.migrate import migrate
 from pricewire.storage.ownership import owned
 from pricewire.storage.postgres import PostgresDatabase
+from pricewire.storage.prices_by_time import SqlPricesByTime
 from pricewire.storage.reads import SqlReads
 from pricewire.storage.recording import SqlRecordingStore
 from pricewire.storage.sqlite import SqliteDatabase, sqlite_path
@@ -81,6 +83,7 @@ class Services:
 
     Args:
         history: the door's entrance for past prices.
+        prices: the stored ones, live and past.
         averages: answers for them; None in a process without an API, as is
         processing: lag and dead letters.
         providers: all there are, configured or not.
@@ -90,6 +93,7 @@ class Services:
     latest: LatestPrice
     guards: Guards
     history: HistoryDoor
+    prices: StoredSeries
     receipts: Receipts
     health: Health
     metrics: Metrics
@@ -176,6 +180,7 @@ async def running(
                 clock=now,
                 committed=relays.wake_history,
             ),
+            prices=StoredSeries(SqlPricesByTime(database)),
             receipts=receipts,
             health=_health(reads, relays, processors),
             metrics=Metrics(

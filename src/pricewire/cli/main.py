@@ -11,7 +11,18 @@ import sys
 import typer
 
 from pricewire import __version__
-from pricewire.cli import kafka, parse, processors, providers, service, settings, store, verify
+from pricewire.cli import (
+    fetch,
+    imports,
+    kafka,
+    parse,
+    processors,
+    providers,
+    service,
+    settings,
+    store,
+    verify,
+)
 from pricewire.errors import PricewireError
 
 app = typer.Typer(
@@ -28,6 +39,8 @@ app.command("lag")(processors.lag)
 app.command("settings")(settings.show)
 app.command("providers")(providers.providers)
 app.command("parse")(parse.parse)
+app.command("fetch")(fetch.fetch)
+app.command("import")(imports.import_file)
 app.add_typer(processors.app, name="dlq")
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(store.app, name="store")

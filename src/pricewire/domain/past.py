@@ -25,6 +25,7 @@ _TIME = re.compile(
     r"\s?(Z|z|UTC|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
 _BY_DIGITS = (Precision.SECOND, Precision.MILLISECOND, Precision.MICROSECOND, Precision.NANOSECOND)
+_DIGITS = {Precision.MILLISECOND: 3, Precision.MICROSECOND: 6, Precision.NANOSECOND: 9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,18 @@ def read_market_time(text: str) -> MarketTime | None:
     except (ValueError, OverflowError):
         return None
     return MarketTime(moment, nanosecond, precision)
+
+
+def market_time_text(moment: datetime, nanosecond: int, precision: Precision) -> str:
+    """Write a time with the digits that are known of it; `read_market_time` reads it back."""
+    text = moment.isoformat()
+    if precision is Precision.DAY:
+        return text[:10]
+    if precision is Precision.MINUTE:
+        return f"{text[:16]}Z"
+    digits = _DIGITS.get(precision, 0)
+    fraction = f"{moment.microsecond:06}{nanosecond:03}"[:digits]
+    return f"{text[:19]}.{fraction}Z" if digits else f"{text[:19]}Z"
 
 
 def _offset(zone: str) -> timedelta:

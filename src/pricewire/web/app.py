@@ -12,7 +12,17 @@ from starlette.routing import Mount, Route
 
 from pricewire import __version__
 from pricewire.bootstrap import Services
-from pricewire.web import averages, events, prices, problems, processors, providers, state
+from pricewire.web import (
+    averages,
+    events,
+    imports,
+    prices,
+    problems,
+    processors,
+    providers,
+    state,
+    stored_prices,
+)
 
 
 def create_app(services: Services) -> Starlette:
@@ -30,7 +40,7 @@ def create_app(services: Services) -> Starlette:
         responses=problems.documented(404, 422, 502, 503, 504),
         openapi_extra=prices.DOCUMENTATION,
     )
-    for room in (events, averages, providers, state, processors):
+    for room in (stored_prices, events, averages, imports, providers, state, processors):
         api.include_router(room.routes(services))
     app = Starlette(routes=[Route(prices.PATH, latest_price), Mount("/", api)])
     for each in (app, api):
