@@ -46,8 +46,17 @@ def _line(broker: LocalKafka, name: str) -> str:
     return next(line for line in properties.splitlines() if line.startswith(name))
 
 
-def test_data_outlives_a_stop_and_a_change_of_port(broker: LocalKafka) -> None:
+def test_data_outlives_a_stop_and_a_change_of_port(
+    broker: LocalKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FINNHUB_API_KEY", "ALPACA_API_SECRET_KEY", "DATABASE_URL"):
+        monkeypatch.setenv(name, "C4NARY")
+    monkeypatch.setenv("LANG", "C.UTF-8")
     first = broker.start(started_by="tests")
+    # What the service may know is none of Kafka's business.
+    told = Path(f"/proc/{first.pid}/environ").read_bytes()
+    assert b"LANG=C.UTF-8" in told
+    assert b"C4NARY" not in told
     assert first.running
     assert first.answering
     assert (first.started_by, first.version) == ("tests", "4.3.1")

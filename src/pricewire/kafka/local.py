@@ -42,6 +42,7 @@ from pricewire.kafka.local_data.install import (
 )
 
 START_SECONDS = 30
+_SECRET = re.compile("KEY|SECRET|PASSWORD|TOKEN|DATABASE_URL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +223,7 @@ class LocalKafka:
             process = subprocess.Popen(  # noqa: S603
                 self._command(),
                 cwd=self.home,
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -331,6 +333,11 @@ def _began_without_proc(pid: int) -> str:
     asked = subprocess.run(command, capture_output=True, text=True, env=env, check=False)  # noqa: S603
     state, _, began = asked.stdout.strip().partition(" ")
     return "" if state.startswith("Z") else began.strip()
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment without providers' keys, passwords, and where the database is."""
+    return {name: value for name, value in os.environ.items() if not _SECRET.search(name.upper())}
 
 
 def _signal_and_wait(process: _Process, number: signal.Signals, timeout: float) -> bool:
