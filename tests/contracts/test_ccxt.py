@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import random
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -21,10 +25,13 @@ from pricewire.errors import (
     UnknownSymbol,
 )
 from pricewire.providers.ccxt import CcxtProvider
+from tests.mutations import mutate
+from tests.provider_bodies_stocks import Body
 from tests.vendor_tools import now
 
 pytest.importorskip("ccxt")
 
+BODIES = int(os.environ.get("PRICEWIRE_TEST_MUTATIONS", "2000"))
 PAIRS = [{"name": "ABC/USD", "url_symbol": "abcusd", "base_decimals": 8, "counter_decimals": 2}]
 MARKETS = [
     {
@@ -94,6 +101,12 @@ async def test_a_ticker_without_a_time_says_so(
         (b"<html>", 200, ProviderError),
         (b'{"last": {}}', 200, NotAPrice),
         (b"[]", 200, ProviderError),
+        (b'{"last": ' + b"[" * 100_000, 200, ProviderError),
+        (b'{"last": NaN}', 200, NotAPrice),
+        (b'{"last": Infinity}', 200, NotAPrice),
+        (b'{"last": -1}', 200, NotAPrice),
+        (b'{"last": 1e400}', 200, NotAPrice),
+        (b"\xff\xfe", 200, ProviderError),
         (b"{}", 429, Throttled),
         (b"<html>Bad Gateway</html>", 502, ProviderDown),
     ],
@@ -104,6 +117,65 @@ async def test_what_is_no_price(
     serve(httpserver, body, status)
     with pytest.raises(error):
         await provider.fetch("ABC/USD")
+
+
+class Session:
+    """What ccxt asks over HTTP by: answers one body, without a network."""
+
+    status, reason, headers = 200, "OK", {"Content-Type": "application/json"}
+    content = None
+
+    def __init__(self) -> None:
+        self.body = b""
+
+    @contextlib.asynccontextmanager
+    async def get(self, *_: object, **__: object) -> AsyncIterator[Session]:
+        yield self
+
+    async def text(self, *, errors: str) -> str:
+        return self.body.decode("utf-8", errors)
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.timeout(7200)
+async def test_a_broken_body_is_a_price_that_its_bytes_support_or_a_typed_error(
+    provider: CcxtProvider, httpserver: HTTPServer
+) -> None:
+    serve(httpserver)
+    await provider.fetch("ABC/USD")
+    await provider._client.close()
+    provider._client.enableRateLimit = False
+    session = provider._client.session = Session()
+    case = Body(provider.name, "ticker", TICKER, 200, ("ABC/USD",), "")
+    prices = 0
+    for seed in range(BODIES):
+        chance = random.Random(seed)
+        session.body = mutate(case, chance)
+        session.status = chance.choice((200, 200, 200, 403, 429, 500))
+        refused: ProviderError | None = None
+        try:
+            fetched = await provider.fetch("ABC/USD")
+        except ProviderError as error:
+            refused = error
+        if refused is not None:
+            assert refused.detail.isprintable(), seed
+            assert refused.raw is not None, seed
+            continue
+        [quote] = fetched.quotes
+        assert quote.price.is_finite(), seed
+        assert quote.price > 0, seed
+        supported = {Decimal(one) for one in re.findall(r"[0-9]+(?:\.[0-9]+)?", str(session.body))}
+        assert quote.price in supported | exponents(session.body), seed
+        prices += 1
+    assert prices > BODIES / 20
+
+
+def exponents(body: bytes) -> set[Decimal]:
+    """Return the numbers of a body that are written with an exponent or a bare point."""
+    written = re.findall(rb"[0-9.]+[eE][+-]?[0-9]{1,4}|[0-9]+\.|\.[0-9]+", body)
+    return {Decimal(one.decode()) for one in written if one.count(b".") < 2}
 
 
 async def test_an_unknown_symbol_is_told_as_such(

@@ -177,7 +177,15 @@ class CcxtProvider:
 
 
 def _exact_json(body: str) -> object:
-    return json.loads(body, parse_float=str, parse_int=str)
+    """Read JSON with all numbers as text.
+
+    Raises:
+        ValueError: it is none; ccxt expects no other error here.
+    """
+    try:
+        return json.loads(body, parse_float=str, parse_int=str)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def _moved(urls: Any, origin: str) -> Any:
