@@ -40,7 +40,7 @@ _SPARE_DIGITS = 18
 _SPEC = re.compile(r"(sma|ema|wma):(([1-9][0-9]{0,5})([smhd]?))")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _ZERO = Decimal(0)
-_add, _subtract = _EXACT.add, _EXACT.subtract
+_add, _subtract, _multiply = _EXACT.add, _EXACT.subtract, _EXACT.multiply
 _divide, _quantize = _EXACT.divide, _EXACT.quantize
 _divide_quickly, _quantize_quickly = _QUICK.divide, _QUICK.quantize
 
@@ -199,7 +199,8 @@ class _CountWindow(Window[P]):
         self._count = count
         self._divisor = Decimal(count)
         self._entries = deque(state.entries)
-        self._sum = _ZERO
+        # With as many places as the most exact price had, if that is in the window or not.
+        self._sum = _ZERO.scaleb(-self._places)
         for entry in self._entries:
             self._sum = _add(self._sum, entry.price)
 
@@ -230,13 +231,22 @@ class _CountWindow(Window[P]):
 class SimpleWindow(_CountWindow[P]):
     """SMA: the mean of the last `count` prices."""
 
+    def __init__(self, count: int, state: WindowState[P]) -> None:
+        super().__init__(count, state)
+        # One over a divisor of 10,000 has no more places than the answer: nothing is to be rounded.
+        factor, rest = divmod(10**PLACES, count)
+        self._factor = None if rest else Decimal(factor).scaleb(-PLACES)
+
     def push(self, entry: P) -> Decimal | None:
-        if not self._take(entry):
-            return None
-        return self._rounded(self._sum, self._divisor)
+        return self._mean() if self._take(entry) else None
 
     def value(self) -> Decimal | None:
-        return self._rounded(self._sum, self._divisor) if self._is_warm else None
+        return self._mean() if self._is_warm else None
+
+    def _mean(self) -> Decimal:
+        if self._factor is not None:
+            return _multiply(self._sum, self._factor)
+        return self._rounded(self._sum, self._divisor)
 
 
 class WeightedWindow(_CountWindow[P]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -73,15 +73,10 @@ class PriceEventIn(msgspec.Struct, gc=False):
 
 
 class UsualPriceEvent(msgspec.Struct, gc=False):
-    """A price event for those who look at price and id themselves.
-
-    Args:
-        price: a Decimal if it was a number with a point or an exponent; else whatever stood there.
-        raw_response_id: any text.
-    """
+    """A price event for those who look at the price and at the text of the id themselves."""
 
     symbol: str
-    price: Any
+    price: msgspec.Raw
     timestamp: datetime
     source: str
     raw_response_id: str
@@ -127,7 +122,7 @@ decode_price_event = _decoder.decode
 decode_raw_price_event = msgspec.json.Decoder(PriceEventIn).decode
 """Takes the price as it stands: decoded as a Decimal, a string of digits would pass as well."""
 
-decode_usual_price_event = msgspec.json.Decoder(UsualPriceEvent, float_hook=Decimal).decode
+decode_usual_price_event = msgspec.json.Decoder(UsualPriceEvent).decode
 """The quickest; what it lets pass, its caller must look at."""
 
 

@@ -73,13 +73,24 @@ class KafkaOutputs:
         self._producer = Producer(
             {**config, "error_cb": self._on_error, "on_delivery": self._on_report}
         )
+        self._send = self._producer.produce
 
     def put(self, event_id: str, source: str, key: str, value: bytes, logged_at: int) -> None:
         ce_source = self._sources.get(source)
         if ce_source is None:
             ce_source = self._sources[source] = ("ce_source", source.encode())
-        headers = [_SPECVERSION, ("ce_id", event_id), self._type, ce_source, _CONTENT_TYPE]
-        self._produce(self._topic, value, key, logged_at, headers)
+        headers: Any = [
+            _SPECVERSION,
+            ("ce_id", event_id),
+            self._type,
+            ce_source,
+            _CONTENT_TYPE,
+        ]
+        try:
+            # By place: names cost as much as the headers do.
+            self._send(self._topic, value, key, PARTITION_UA, None, None, logged_at, headers)
+        except (BufferError, KafkaException):
+            self._produce(self._topic, value, key, logged_at, headers)
 
     def put_dead_letter(self, poison: Poison) -> None:
         headers = [*poison.headers, *self._reasons(poison)]
@@ -118,8 +129,7 @@ class KafkaOutputs:
         self, topic: str, value: bytes | None, key: str | bytes | None, at: int, headers: Any
     ) -> None:
         try:
-            # By place: names cost more than the headers do.
-            self._producer.produce(topic, value, key, PARTITION_UA, None, None, at, headers)
+            self._send(topic, value, key, PARTITION_UA, None, None, at, headers)
         except BufferError:
             self._make_room()
             self._produce(topic, value, key, at, headers)

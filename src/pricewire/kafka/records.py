@@ -31,6 +31,7 @@ MAX_SEQUENCE_DIGITS = 18
 MAX_SEQUENCE = 10**MAX_SEQUENCE_DIGITS - 1
 MAX_CACHED_EXTRAS = 1_000
 USUAL_HEADERS = ("ce_specversion", "ce_id", "ce_type", "ce_source", "content-type")
+_FIVE = len(USUAL_HEADERS)
 MAX_USUAL_BYTES = 250
 """The other members take over half of it: a price of too many digits does not fit in."""
 
@@ -86,14 +87,14 @@ class RecordReader:
         records: list[Record] = []
         for message in messages:
             try:
-                (a, _), (b, event_id), (c, _), (d, ce_source), (e, _), *more = message.headers()
+                headers, precision = message.headers(), second
+                if len(headers) != _FIVE:
+                    precision, headers = extras[tuple(headers[_FIVE:])], headers[:_FIVE]
+                (a, _), (b, event_id), (c, _), (d, ce_source), (e, _) = headers
                 symbol, source = symbols[message.key()], sources[ce_source]
-                precision = extras[tuple(more)] if more else second
                 value, event_id = message.value(), event_id.decode()
                 event = decode_usual_price_event(value)
-                price, timestamp = event.price, event.timestamp
-                if type(price) is int:
-                    price = Decimal(price)
+                price, timestamp = Decimal(bytes(event.price).decode()), event.timestamp
                 sequence = int(event_id[len(symbol) + len(mark) :])
                 is_usual = (
                     (a, b, c, d, e) == USUAL_HEADERS
@@ -166,7 +167,7 @@ class RecordReader:
 
     def _precision(self, in_order: Any, headers: dict[str, bytes | None]) -> Precision:
         precision = _PRECISIONS.get(headers.get("pw-precision"), Precision.SECOND)
-        more = tuple(in_order[len(USUAL_HEADERS) :])
+        more = tuple(in_order[_FIVE:])
         if len(headers) == len(in_order) and len(self._extras) < MAX_CACHED_EXTRAS:
             self._extras[more] = precision
         return precision

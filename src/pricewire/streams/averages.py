@@ -67,13 +67,14 @@ class SymbolAverages:
     """A symbol's averages in memory.
 
     Args:
-        averages: of each its name, its kind, its window as it is written, and the window itself.
+        averages: name, kind, window as it is written, how many prices (0: as many as there are in
+            a span of time), and the window itself, of each.
     """
 
     __slots__ = ("averages", "newest")
 
     def __init__(
-        self, newest: datetime | None, averages: list[tuple[str, str, str, Window[Entry]]]
+        self, newest: datetime | None, averages: list[tuple[str, str, str, int, Window[Entry]]]
     ) -> None:
         self.newest = newest
         self.averages = averages
@@ -116,14 +117,15 @@ class AveragesStep:
             state.newest = tick.timestamp
         entry = Entry(tick.event_id, tick.offset, tick.price, tick.timestamp, tick.provider)
         moved = []
-        for name, kind, span, window in state.averages:
+        for name, kind, span, count, window in state.averages:
             average = window.push(entry)
             if average is not None:
-                moved.append((name, encode_average(tick, kind, span, average, window.size)))
+                value = encode_average(tick, kind, span, average, count or window.size)
+                moved.append((name, value))
         return moved
 
     def dump(self, state: SymbolAverages) -> bytes:
-        windows = {name: window.state() for name, _, _, window in state.averages}
+        windows = {name: window.state() for name, _, _, _, window in state.averages}
         return _dump(StoredAverages(state.newest, windows))
 
     def load(self, stored: bytes) -> SymbolAverages:
@@ -136,7 +138,13 @@ class AveragesStep:
         return SymbolAverages(
             newest,
             [
-                (str(one), one.kind.value, one.window, new_window(one, kept.get(str(one))))
+                (
+                    str(one),
+                    one.kind.value,
+                    one.window,
+                    one.count,
+                    new_window(one, kept.get(str(one))),
+                )
                 for one in self._specs
             ],
         )
