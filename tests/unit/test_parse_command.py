@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 from typer.testing import CliRunner, Result
 
 from pricewire.cli.main import app
+from tests.kafka_tools import free_port
 from tests.keyless_bodies.coinbase import FEED_TICKER, TICKER, TRADE
 from tests.provider_bodies import BODIES
 from tests.provider_bodies_stocks import Body
@@ -209,8 +211,11 @@ def test_the_providers_are_listed_without_their_keys(
     monkeypatch.setenv("ALPACA_API_KEY_ID", "S3CRET")
     monkeypatch.setenv("DEFAULT_PROVIDER", "kraken")
     monkeypatch.setenv("CCXT_EXCHANGES", "bitstamp")
+    monkeypatch.setenv("API_PORT", str(free_port()))
     result = run("providers")
     rows = {line.split()[0]: line for line in result.stdout.splitlines()}
+    assert result.exit_code == 0
+    assert "no Pricewire answers" in result.stderr
     assert "S3CRET" not in result.stdout
     assert "ready" in rows["finnhub"]
     assert "default" in rows["kraken"]
@@ -218,3 +223,29 @@ def test_the_providers_are_listed_without_their_keys(
     assert "ALPACA_API_KEY_ID, ALPACA_API_SECRET_KEY" in rows["alpaca"]
     assert "ccxt:bitstamp" in rows
     assert len(rows) == 1 + 11 + 1
+
+
+def test_the_running_service_says_how_providers_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, httpserver: HTTPServer
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("API_HOST", httpserver.host)
+    monkeypatch.setenv("API_PORT", str(httpserver.port))
+    budget = [
+        {"period": "second", "calls": 1, "left": 1, "until": "2024-03-20T00:00:01Z"},
+        {"period": "day", "calls": 25, "left": 24, "until": "2024-03-21T00:00:00Z"},
+    ]
+    guards = {
+        "alpha_vantage": {"health": "ready", "budget": budget},
+        "yahoo": {"health": "cooling", "budget": []},
+        "history": None,
+    }
+    found = [{"name": name, "guard": guard} for name, guard in guards.items()]
+    httpserver.expect_request("/v1/providers").respond_with_json({"providers": found})
+    result = run("providers")
+    rows = {line.split()[0]: line for line in result.stdout.splitlines()}
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "ready" in rows["alpha_vantage"]
+    assert "1 of 1 a second, 24 of 25 a day" in rows["alpha_vantage"]
+    assert "cooling" in rows["yahoo"]
+    assert "no budget" in rows["yahoo"]

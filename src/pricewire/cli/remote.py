@@ -22,7 +22,14 @@ RETRY_SECONDS = 0.5
 _EXACT: Any = {"parse_float": str, "parse_int": str}
 
 
-def ask(method: str, path: str, body: object = None, *, exact: bool = False) -> Any:
+def ask(
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    exact: bool = False,
+    seconds: float = SECONDS,
+) -> Any:
     """Return the service's answer.
 
     Args:
@@ -40,7 +47,7 @@ def ask(method: str, path: str, body: object = None, *, exact: bool = False) -> 
         headers={"Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310
             return json.load(answer, **_EXACT) if exact else json.load(answer)
     except urllib.error.HTTPError as error:
         raise PricewireError(_detail(error)) from None
