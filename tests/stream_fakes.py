@@ -22,6 +22,9 @@ from pricewire.services.processing import (
     PartitionStart,
     Poison,
     Record,
+    Row,
+    RowKey,
+    Wanted,
 )
 from pricewire.streams.runner import Processor, Rules
 
@@ -52,6 +55,7 @@ class Stored:
     next_offset: int | None = None
     counters: Counters = field(default_factory=Counters)
     states: dict[str, bytes] = field(default_factory=dict)
+    rows: dict[RowKey, Row] = field(default_factory=dict)
 
 
 class MemoryCheckpoints:
@@ -60,6 +64,7 @@ class MemoryCheckpoints:
     def __init__(self) -> None:
         self.partitions: dict[int, Stored] = defaultdict(Stored)
         self.dropped: set[Drop] = set()
+        self.loads = 0
 
     def claim(self, claim: Claim) -> Future[PartitionStart]:
         kept = self.partitions[claim.partition]
@@ -84,6 +89,17 @@ class MemoryCheckpoints:
     def drops(self) -> Future[Sequence[Drop]]:
         return done(sorted(self.dropped, key=lambda one: one.sequence))
 
+    def load(self, table: str, wanted: Sequence[Wanted]) -> Future[Sequence[Mapping[RowKey, Row]]]:
+        assert table == "candles"
+        self.loads += 1
+        found = []
+        for one in wanted:
+            kept = self.partitions[one.partition]
+            if kept.epoch != one.epoch:
+                return failed(OwnerChanged(f"partition {one.partition}"))
+            found.append({key: kept.rows[key] for key in one.keys if key in kept.rows})
+        return done(found)
+
     def _write(self, checkpoint: Checkpoint) -> None:
         kept = self.partitions[checkpoint.partition]
         if kept.epoch != checkpoint.epoch:
@@ -92,6 +108,8 @@ class MemoryCheckpoints:
         kept.counters = checkpoint.counters
         kept.states.update(checkpoint.states)
         self.dropped.difference_update(checkpoint.settled)
+        for row in checkpoint.rows:
+            kept.rows[row["symbol"], row["interval"], row["start"]] = row
 
 
 def done(value: T) -> Future[T]:

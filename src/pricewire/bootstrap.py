@@ -24,6 +24,7 @@ from pricewire.bootstrap_streams import (
     PROCESSORS,
     Processing,
     averages_answers,
+    candles_answers,
     following_averages,
     processing_answers,
     running_processor,
@@ -37,6 +38,7 @@ from pricewire.observe.health import Health
 from pricewire.observe.logs import configure_logs
 from pricewire.observe.metrics import Metrics
 from pricewire.services.averages import Averages
+from pricewire.services.candles import Candles
 from pricewire.services.history import HistoryDoor
 from pricewire.services.latest import LatestPrice
 from pricewire.services.prices import StoredSeries
@@ -84,7 +86,7 @@ class Services:
     Args:
         history: the door's entrance for past prices.
         prices: the stored ones, live and past.
-        averages: answers for them; None in a process without an API, as is
+        averages: answers for them; None in a process without an API, as are `candles` and
         processing: lag and dead letters.
         providers: all there are, configured or not.
         crashed: ends with the error of a background task that died; never ends otherwise.
@@ -98,6 +100,7 @@ class Services:
     health: Health
     metrics: Metrics
     averages: Averages | None
+    candles: Candles | None
     processing: Processing | None
     providers: tuple[Listed, ...]
     source: Source
@@ -147,6 +150,7 @@ async def running(
         room = _Room(settings, connection, database, partitions)
         processors = await _run_processors(stack, room, parts, crashed)
         averages, processing = _answers(stack, room) if parts.api else (None, None)
+        candles = candles_answers(database, shard_of) if parts.api else None
         door = Door(
             SqlRecordingStore(database),
             encode=encode_price_event,
@@ -189,6 +193,7 @@ async def running(
                 processors=lambda: processors,
             ),
             averages=averages,
+            candles=candles,
             processing=processing,
             providers=tuple(listed(settings)),
             source=await reads.source(),

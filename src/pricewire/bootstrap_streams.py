@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from pricewire.domain.average import parse_averages
+from pricewire.domain.candle import Series
 from pricewire.kafka.client import Connection
 from pricewire.kafka.dead_letters import KafkaDeadLetters
 from pricewire.kafka.ends import TopicEnds
@@ -23,17 +25,21 @@ from pricewire.kafka.follower import AveragesFollower
 from pricewire.kafka.group import GroupReader, GroupRules, consumer_config
 from pricewire.kafka.outputs import MAX_DEAD_LETTER_BYTES, KafkaOutputs, outputs_config
 from pricewire.kafka.producer import ProducerRules
+from pricewire.kafka.records import RecordReader
 from pricewire.kafka.topic import KafkaTopic, TopicPlan
 from pricewire.services.averages import Averages, Explanation
+from pricewire.services.candles import Candles
 from pricewire.services.dead_letters import DeadLetters
 from pricewire.services.lag import Lag
 from pricewire.services.processing import Inputs
 from pricewire.settings import Settings
+from pricewire.storage.candles import SqlCandles
 from pricewire.storage.checkpoints import SqlCheckpoints
 from pricewire.storage.database import Database
 from pricewire.storage.dead_letters import SqlOutcomes
 from pricewire.storage.reads import SqlReads
 from pricewire.streams.averages import MOVED, AveragesStep
+from pricewire.streams.candles import CLOSED, CandlesStep
 from pricewire.streams.explained import explained
 from pricewire.streams.partition import Step
 from pricewire.streams.runner import Processor, Rules
@@ -74,6 +80,21 @@ PROCESSORS: Mapping[str, Recipe] = {
         origin=lambda settings: settings.kafka_price_events_topic,
         output=lambda settings: settings.kafka_moving_averages_topic,
         event_type=MOVED,
+    ),
+    # Apart, for two topics have no order between them: what came out of both in one state would
+    # be another thing each time.
+    "candles": Recipe(
+        step=lambda _: CandlesStep("candles", Series.LIVE),
+        origin=lambda settings: settings.kafka_price_events_topic,
+        output=lambda settings: settings.kafka_candles_topic,
+        event_type=CLOSED,
+    ),
+    "candles-history": Recipe(
+        step=lambda _: CandlesStep("candles-history", Series.HISTORY),
+        origin=lambda settings: settings.kafka_price_history_topic,
+        output=lambda settings: settings.kafka_candles_topic,
+        event_type=CLOSED,
+        mark="h",
     ),
 }
 """All processors, by the name that `pricewire processor` and the consumer groups have for them."""
@@ -125,6 +146,12 @@ def averages_answers(
         prices=SqlReads(database),
         clock=clock,
     )
+
+
+def candles_answers(database: Database, partition_of: Callable[[str], int]) -> Candles:
+    """Return what answers for candles."""
+    series = {"candles": Series.LIVE, "candles-history": Series.HISTORY}
+    return Candles(SqlCandles(database, series), partition_of=partition_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +273,8 @@ def _processor(
     def open_inputs(**callbacks: Any) -> Inputs:
         topics.origin.require()
         config = consumer_config(connection, group)
-        return GroupReader(config, topics.origin, mark=recipe.mark, **callbacks)
+        records = partial(RecordReader, mark=recipe.mark, processor=step.name)
+        return GroupReader(config, topics.origin, open_records=records, **callbacks)
 
     def open_outputs() -> KafkaOutputs:
         topics.require_outputs()

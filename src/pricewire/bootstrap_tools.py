@@ -9,20 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+
+import msgspec
 
 from pricewire import __version__
 from pricewire.bootstrap import now
 from pricewire.bootstrap_kafka import named_kafka
 from pricewire.bootstrap_relay import EventTopic, event_topics, open_producer, topic_plan
+from pricewire.domain.candle import Series
 from pricewire.errors import StartupError
 from pricewire.kafka.check import Findings, ProducerCheck
 from pricewire.kafka.codec import Record, cloud_event_headers
 from pricewire.kafka.content import TopicContent
 from pricewire.kafka.contract import contract_files
 from pricewire.kafka.contract_topics import (
+    candles,
     dead_letters,
     moving_averages,
     price_events,
@@ -38,6 +42,7 @@ from pricewire.storage.postgres import PostgresDatabase
 from pricewire.storage.sqlite import SqliteDatabase, sqlite_path
 from pricewire.storage.verification import published_in, scratch
 from pricewire.streams.averages import MOVED, AverageValue, encode_average
+from pricewire.streams.candles import CLOSED, CandlesStep, CandleValue
 
 __all__ = ["Comparison", "Finding", "Findings", "check_producer", "contract", "verify_outbox"]
 
@@ -75,13 +80,19 @@ def contract() -> dict[str, bytes]:
         moving_averages(
             averages, event_type=MOVED, value=AverageValue, example=_example_of_an_average()
         ),
+        candles(
+            replace(prices, name=defaults.kafka_candles_topic),
+            event_type=CLOSED,
+            value=CandleValue,
+            example=_example_of_a_candle(),
+        ),
         dead_letters(dead),
     ]
     return contract_files(__version__, topics)
 
 
-def _example_of_an_average() -> Record:
-    tick = PriceTick(
+def _example_tick() -> PriceTick:
+    return PriceTick(
         partition=3,
         offset=1233,
         logged_at=1_710_930_601_000,
@@ -94,8 +105,25 @@ def _example_of_an_average() -> Record:
         provider="alpha_vantage",
         raw_response_id="018e5b2e-9c1a-7f3b-8a52-0d5f4f1f3c11",
     )
+
+
+def _example_of_an_average() -> Record:
+    tick = _example_tick()
     value = encode_average(tick, "sma", "5", Decimal("150.114"), 5)
     headers = cloud_event_headers("AAPL~1234~sma:5", MOVED, f"{tick.source}/averages/1")
+    return Record(tick.symbol, value, headers, tick.timestamp)
+
+
+def _example_of_a_candle() -> Record:
+    """Return what the first price of the next minute makes of the one before."""
+    step, tick = CandlesStep("candles", Series.LIVE), _example_tick()
+    state = step.new()
+    before = tick.timestamp - timedelta(seconds=20)
+    for price, at in (("150.10", before - timedelta(seconds=30)), ("150.20", before)):
+        step.apply(state, msgspec.structs.replace(tick, price=Decimal(price), timestamp=at))
+    name, value = step.apply(state, tick)[0]
+    source = f"{tick.source}/{step.name}/1"
+    headers = cloud_event_headers(f"{tick.event_id}~{name}", CLOSED, source)
     return Record(tick.symbol, value, headers, tick.timestamp)
 
 

@@ -103,6 +103,7 @@ class Settings(BaseSettings):
     kafka_producer_attempt_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 10
 
     kafka_moving_averages_topic: TopicName = "moving-averages"
+    kafka_candles_topic: TopicName = "candles"
     kafka_group_protocol: Literal["classic", "consumer"] = "classic"
     kafka_group_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "pricewire"
     kafka_session_seconds: Annotated[float, Field(ge=1, le=1800)] = 10

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,7 +14,14 @@ import pytest
 from pricewire.domain.event import EventId, Source
 from pricewire.errors import OwnerChanged
 from pricewire.services.dead_letters import DeadLetterId, Lost, Outcome
-from pricewire.services.processing import Checkpoint, Claim, Counters, Drop, PartitionStart
+from pricewire.services.processing import (
+    Checkpoint,
+    Claim,
+    Counters,
+    Drop,
+    PartitionStart,
+    Wanted,
+)
 from pricewire.storage.checkpoints import SqlCheckpoints, StoredState
 from pricewire.storage.database import Database
 from pricewire.storage.dead_letters import SqlOutcomes
@@ -103,3 +113,70 @@ async def test_a_large_checkpoint_is_written_whole(database: Database) -> None:
     states = {f"S{number}": b"x" * 500 for number in range(3_000)}
     await checkpoints.write("averages", replace(CHECKPOINT, states=states))
     assert (await checkpoints.claim(CLAIM)).states == states
+
+
+AT = datetime(2024, 3, 20, 10, 30, tzinfo=UTC)
+
+
+def candle(minute: int, **changes: Any) -> dict[str, Any]:
+    start = AT + timedelta(minutes=minute)
+    end = start + timedelta(minutes=1)
+    prices = {name: Decimal("112.1300") for name in ("open", "high", "low", "close")}
+    places = {"first_at": start, "first_offset": 7, "last_at": end, "last_offset": 2**40}
+    whose = {"symbol": "AAPL", "interval": "1m", "start": start, "end": end}
+    return {**whose, **prices, "count": 3, **places, "revision": 1, **changes}
+
+
+def key(minute: int) -> tuple[str, str, datetime]:
+    return ("AAPL", "1m", AT + timedelta(minutes=minute))
+
+
+ROWS = replace(CHECKPOINT, table="candles", rows=[candle(0), candle(1)])
+
+
+async def test_results_come_back_exactly_as_they_were_written(database: Database) -> None:
+    checkpoints = SqlCheckpoints(database)
+    await checkpoints.claim(CLAIM)
+    await checkpoints.claim(replace(CLAIM, partition=4))
+    await checkpoints.write("averages", ROWS)
+    later = candle(1, close=Decimal("1E-8"), revision=2)
+    await checkpoints.write("averages", replace(ROWS, rows=[later]))
+    await checkpoints.write("averages", replace(ROWS, partition=4, rows=[candle(5)]))
+    wanted = [Wanted(3, 1, [key(0), key(1), key(5)]), Wanted(4, 1, [key(0), key(5)])]
+    found = await checkpoints.load("averages", "candles", wanted)
+    assert found == [{key(0): candle(0), key(1): later}, {key(5): candle(5)}]
+    assert str(found[0][key(0)]["open"]) == "112.1300"
+    assert await checkpoints.load("others", "candles", []) == []
+
+
+async def test_results_of_another_owner_are_not_given(database: Database) -> None:
+    checkpoints = SqlCheckpoints(database)
+    await checkpoints.claim(CLAIM)
+    await checkpoints.write("averages", ROWS)
+    await checkpoints.claim(CLAIM)
+    with pytest.raises(OwnerChanged, match="partition 3 of averages"):
+        await checkpoints.load("averages", "candles", [Wanted(3, 1, [key(0)])])
+    with pytest.raises(OwnerChanged):
+        await checkpoints.write("averages", replace(ROWS, rows=[candle(0, count=99)]))
+    [found] = await checkpoints.load("averages", "candles", [Wanted(3, 2, [key(0)])])
+    assert found == {key(0): candle(0)}
+
+
+async def test_results_are_given_up_with_the_state(database: Database) -> None:
+    checkpoints = SqlCheckpoints(database)
+    for partition in (3, 4):
+        await checkpoints.claim(replace(CLAIM, partition=partition))
+        await checkpoints.write("averages", replace(ROWS, partition=partition))
+    await checkpoints.claim(replace(CLAIM, version="2"))
+    wanted = [Wanted(3, 2, [key(0)]), Wanted(4, 1, [key(0)])]
+    found = await checkpoints.load("averages", "candles", wanted)
+    assert found == [{}, {key(0): candle(0)}]
+
+
+async def test_many_results_are_loaded_at_once(database: Database) -> None:
+    checkpoints = SqlCheckpoints(database)
+    await checkpoints.claim(CLAIM)
+    await checkpoints.write("averages", replace(ROWS, rows=[candle(n) for n in range(3_000)]))
+    wanted = Wanted(3, 1, [key(n) for n in range(-1_000, 3_000)])
+    [found] = await checkpoints.load("averages", "candles", [wanted])
+    assert found == {key(n): candle(n) for n in range(3_000)}

@@ -23,7 +23,7 @@ from pricewire.web import prices
 from tests.kafka_tools import CHECKOUT
 
 FILES = ["docker-compose.yml", "docker-compose.zookeeper.yml"]
-OURS = ["api", "averages", "relay"]
+OURS = ["api", "averages", "candles", "candles-history", "relay"]
 SCHEMA = CHECKOUT / "tests" / "data" / "compose-spec.json"
 DOCKERFILE = (CHECKOUT / "Dockerfile").read_text(encoding="utf-8")
 

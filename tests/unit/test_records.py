@@ -112,6 +112,16 @@ def test_a_redriven_record_counts() -> None:
     assert read(Message(headers=[*HEADERS, ("pw-redrive", b"1")])) == [TICK]
 
 
+def test_what_is_redriven_for_one_processor_is_nothing_to_the_others() -> None:
+    message = Message(headers=[("pw-redrive", b"1"), ("pw-redrive-for", b"averages")])
+    readers = [
+        RecordReader("price-events", "topic-1", processor=name)
+        for name in ("averages", "candles", None)
+    ]
+    found: list[Record] = [one for reader in readers for one in reader.read([message])]
+    assert [type(one) for one in found] == [PriceTick, Skipped, Skipped]
+
+
 @pytest.mark.parametrize("headers", [None, [], [("ce_id", b"x"), ("ce_source", b"/other")]])
 def test_another_producers_record_is_named_by_its_place(headers: Any) -> None:
     [tick] = read(Message(headers=headers))

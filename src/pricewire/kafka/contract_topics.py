@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from pricewire.domain.candle import Interval
 from pricewire.domain.event import PRICE_BACKFILLED, PRICE_RECORDED, EventId, Source, WaitingEvent
 from pricewire.domain.quote import Precision, PriceKind, Quote
 from pricewire.domain.symbol import MAX_SYMBOL_LENGTH
@@ -25,9 +26,11 @@ from pricewire.kafka.codec import (
     record_headers,
 )
 from pricewire.kafka.contract import Meaning, TopicContract
+from pricewire.kafka.records import REDRIVEN_FOR
 from pricewire.kafka.topic import TopicPlan
 
 _SYMBOL = {"minLength": 1, "maxLength": MAX_SYMBOL_LENGTH}
+_PRICE = {"type": "number", "exclusiveMinimum": 0}
 
 _PRICE_MEMBERS = {
     "symbol": Meaning("The instrument, as it was asked for; the same text is the key.", _SYMBOL),
@@ -55,6 +58,34 @@ _AVERAGE_MEMBERS = {
     "count": Meaning("How many prices the average is made of.", {"minimum": 1}),
     "raw_response_id": Meaning("Of the price that moved the average."),
     "event_id": Meaning("Id of the price event that moved the average.", {"minLength": 1}),
+}
+
+
+_CANDLE_MEMBERS = {
+    "symbol": Meaning("The instrument; the same text is the key.", _SYMBOL),
+    "interval": Meaning("How long the candle is.", {"enum": [one.value for one in Interval]}),
+    "start": Meaning(
+        "Where it begins, in market time; a day is one of the symbol's market.",
+        {"format": "date-time"},
+    ),
+    "end": Meaning("Where the next one may begin.", {"format": "date-time"}),
+    "open": Meaning("The price with the smallest market time.", _PRICE),
+    "high": Meaning("The greatest price.", _PRICE),
+    "low": Meaning("The smallest price.", _PRICE),
+    "close": Meaning("The price with the greatest market time.", _PRICE),
+    "count": Meaning("How many prices the candle is made of.", {"minimum": 1}),
+    "open_at": Meaning("Market time of the open.", {"format": "date-time"}),
+    "close_at": Meaning("Market time of the close.", {"format": "date-time"}),
+    "series": Meaning(
+        "Of which prices: of now, or past ones brought in later. Each has candles of its own.",
+        {"enum": ["live", "history"]},
+    ),
+    "revision": Meaning(
+        "1 when the candle closed; one more each time that a late price changed it.", {"minimum": 1}
+    ),
+    "timestamp": Meaning("Of the price that closed or changed it.", {"format": "date-time"}),
+    "raw_response_id": Meaning("Of the price that closed or changed it."),
+    "event_id": Meaning("Id of the price event that closed or changed it.", {"minLength": 1}),
 }
 
 
@@ -95,6 +126,9 @@ _PRICE_HEADERS = {
     TEST_HEADER: Meaning("A test event of `pricewire kafka check`: skip it.", always=False),
     "pw-replay-id": Meaning("A repetition for somebody else: skip it.", always=False),
     "pw-redrive": Meaning("Put back from the dead letters.", always=False),
+    REDRIVEN_FOR: Meaning(
+        "The processor that had set it aside; others have dealt with it and skip it.", always=False
+    ),
 }
 
 _HISTORY_HEADERS = {
@@ -163,6 +197,29 @@ def moving_averages(
         message=event_type,
         value=value,
         members=_AVERAGE_MEMBERS,
+        key=Meaning("The symbol.", _SYMBOL),
+        headers=headers,
+        example=example,
+    )
+
+
+def candles(
+    plan: TopicPlan, *, event_type: str, value: type[msgspec.Struct], example: Record
+) -> TopicContract:
+    headers = _five(
+        event_type,
+        "The id of the price event that closed or changed it, and the candle: "
+        "AAPL~1234~candle:1m:2024-03-20T10:30:00Z.",
+        "The price event's source, and /candles/ or /candles-history/ and the generation of "
+        "the candles.",
+    )
+    return TopicContract(
+        plan=plan,
+        title="Candle",
+        summary="A candle closed, or a late price changed one that was closed.",
+        message=event_type,
+        value=value,
+        members=_CANDLE_MEMBERS,
         key=Meaning("The symbol.", _SYMBOL),
         headers=headers,
         example=example,

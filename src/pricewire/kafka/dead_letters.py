@@ -1,7 +1,7 @@
 """The topic of dead letters, read and put back from; fulfils `DeadLetterTopic`.
 
-Invariant: key, value and headers go back as they came, with one header more that says from where;
-what is no dead letter of a processor of ours is not shown as one.
+Invariant: key, value and headers go back as they came, with two headers more that say from where
+and for whom; what is no dead letter of a processor of ours is not shown as one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from pricewire.errors import KafkaTrouble, KafkaUnavailable
 from pricewire.kafka.client import Config, Connection
 from pricewire.kafka.outputs import MAX_DEAD_LETTER_BYTES
+from pricewire.kafka.records import REDRIVEN_FOR
 from pricewire.kafka.topic import KafkaTopic
 from pricewire.kafka.trouble import explain
 from pricewire.services.dead_letters import DeadLetter, DeadLetterId
@@ -132,7 +133,10 @@ class KafkaDeadLetters:
             "message.max.bytes": MAX_DEAD_LETTER_BYTES,
         }
         mark = f"{self._topic.name}/{letter.id}".encode()
-        headers: Any = [*letter.headers, ("pw-redrive", mark)]
+        # Others have counted it, or set it aside themselves; without a number it would count again.
+        whose = (REDRIVEN_FOR, letter.processor.encode())
+        kept = (header for header in letter.headers if header[0] != REDRIVEN_FOR)
+        headers: Any = [*kept, ("pw-redrive", mark), whose]
         producer = Producer(config)
         producer.produce(
             self._origin,

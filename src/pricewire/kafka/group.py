@@ -84,7 +84,7 @@ class GroupReader:
     """See the module; the callbacks are those of `OpenInputs`.
 
     Args:
-        mark: begins the number in an id on this topic; see `RecordReader`.
+        open_records: given topic and its id, returns what reads records.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class GroupReader:
         config: Config,
         topic: KafkaTopic,
         *,
-        mark: str = "",
+        open_records: Callable[[str, str], RecordReader] = RecordReader,
         assigned: Callable[[Sequence[int], str], Mapping[int, int | None]],
         released: Callable[[Sequence[int]], None],
         lost: Callable[[Sequence[int]], None],
@@ -100,7 +100,7 @@ class GroupReader:
     ) -> None:
         self._config = config
         self._topic = topic
-        self._mark = mark
+        self._open_records = open_records
         self._assigned = assigned
         self._released = released
         self._lost = lost
@@ -195,7 +195,7 @@ class GroupReader:
     def _on_assign(self, places: list[TopicPartition]) -> None:
         topic_id = self._topic.require()
         if self._reader is None or self._reader.topic_id != topic_id:
-            self._reader = RecordReader(self._topic.name, topic_id, self._mark)
+            self._reader = self._open_records(self._topic.name, topic_id)
         starts = self._assigned([place.partition for place in places], topic_id)
         for place in places:
             start = starts[place.partition]

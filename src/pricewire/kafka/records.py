@@ -26,6 +26,8 @@ from pricewire.services.processing import Poison, PriceTick, Record, Skipped
 
 NOT_TO_COUNT = frozenset({"pw-test", "pw-replay-id"})
 """Headers of records that no processor counts (promise 2); a redriven one counts."""
+REDRIVEN_FOR = "pw-redrive-for"
+"""Names the processor that had set the record aside; the others have dealt with it."""
 MAX_CACHED = 1_000_000
 MAX_SEQUENCE_DIGITS = 18
 MAX_SEQUENCE = 10**MAX_SEQUENCE_DIGITS - 1
@@ -63,11 +65,15 @@ class RecordReader:
         topic_id: part of the identity of records that have none of their own.
         mark: begins the number in an id of ours: none on `price-events`, `h` on `price-history`,
             whose sequences are a series of their own.
+        processor: who reads; what was redriven for another is not to be counted.
     """
 
-    def __init__(self, topic: str, topic_id: str, mark: str = "") -> None:
+    def __init__(
+        self, topic: str, topic_id: str, mark: str = "", processor: str | None = None
+    ) -> None:
         self.topic_id = topic_id
         self._mark = f"~{mark}"
+        self._redriven_for = {None, processor.encode()} if processor else {None}
         self._topic = topic
         self._others = f"/kafka/{topic_id}"
         # What a symbol, a source or further headers must look like is looked at once for each.
@@ -140,7 +146,8 @@ class RecordReader:
         partition, offset = message.partition(), message.offset()
         logged_at = message.timestamp()[1]
         headers = dict(message.headers() or ())
-        if not NOT_TO_COUNT.isdisjoint(headers):
+        is_mine = headers.get(REDRIVEN_FOR) in self._redriven_for
+        if not is_mine or not NOT_TO_COUNT.isdisjoint(headers):
             return Skipped(partition, offset, logged_at)
         event_id, sequence, source = self._identity(headers)
         event = _decoded(message.value())

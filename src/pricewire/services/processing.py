@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -177,6 +177,21 @@ class ProcessorStatus:
     last_error: str | None = None
 
 
+Row = Mapping[str, Any]
+"""A row of a processor's results, by column, without the processor and its partition."""
+RowKey = tuple[str, str, datetime]
+"""What a row is found by: its symbol, a name within it, and a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Rows of results that a partition's owner asks for."""
+
+    partition: int
+    epoch: int
+    keys: Sequence[RowKey]
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionStart:
     """What an owner takes over: `states` by symbol, as they were dumped."""
@@ -204,6 +219,7 @@ class Checkpoint:
         states: only those that changed since the last one.
         logged_at: Kafka's timestamp of the last record before `next_offset`, milliseconds.
         settled: drops that the states know of; they are told no more.
+        table: where `rows` go, results that changed since the last one; None: there are none.
     """
 
     partition: int
@@ -213,6 +229,8 @@ class Checkpoint:
     counters: Counters
     states: Mapping[str, bytes] = field(default_factory=dict)
     settled: Sequence[Drop] = ()
+    table: str | None = None
+    rows: Sequence[Row] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +247,7 @@ class Checkpoints(Protocol):
     """Where processors keep their state. All raise `StoreError`."""
 
     async def claim(self, claim: Claim) -> PartitionStart:
-        """Become a partition's owner; state of another topic or version is given up.
+        """Become a partition's owner; state and results of another topic or version are given up.
 
         A new generation begins where it is given up.
         """
@@ -245,4 +263,14 @@ class Checkpoints(Protocol):
 
     async def drops(self, processor: str) -> Sequence[Drop]:
         """Return the drops that no checkpoint knows of yet."""
+        ...
+
+    async def load(
+        self, processor: str, table: str, wanted: Sequence[Wanted]
+    ) -> Sequence[Mapping[RowKey, Row]]:
+        """Return what there is of the rows that each partition wants, as it was last written.
+
+        Raises:
+            OwnerChanged: a partition has another owner by now, who may have changed its rows.
+        """
         ...

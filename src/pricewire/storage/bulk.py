@@ -8,15 +8,32 @@ itself. Invariant: values get the very conversions that the columns' types have 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import count
 from typing import Any
 
-from sqlalchemy import Column, Connection, Dialect, Table
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    Connection,
+    Dialect,
+    RowMapping,
+    Table,
+    and_,
+    bindparam,
+    func,
+    select,
+    tuple_,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy import column as sql_column
 from sqlalchemy.util import await_only
 
 Row = Mapping[str, Any]
+
+MAX_KEYS = 500
+"""So many keys in one statement where they are no arrays: SQLite takes 32,766 values."""
 
 
 def insert_rows(connection: Connection, *batches: tuple[Table, Sequence[Row]]) -> None:
@@ -109,6 +126,28 @@ def delete_by_key(connection: Connection, key: Column[Any], which: Sequence[Any]
         connection.exec_driver_sql(f"{sql} ANY($1::{array})", (keys,))
     else:
         connection.exec_driver_sql(f"{sql} ?", [(one,) for one in keys])
+
+
+def select_by_keys(
+    connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]
+) -> Iterator[RowMapping]:
+    """Give the rows that have one of these primary keys."""
+    if not keys:
+        return
+    columns = tuple(table.primary_key.columns)
+    if _takes_arrays(connection):
+        arrays = [
+            sql_cast(bindparam(None, values, type_=ARRAY(column.type)), ARRAY(column.type))
+            for column, values in zip(columns, map(list, zip(*keys, strict=True)), strict=True)
+        ]
+        named = [sql_column(column.name, column.type) for column in columns]
+        wanted = func.unnest(*arrays).table_valued(*named).render_derived("wanted")
+        same = and_(*(column == wanted.c[column.name] for column in columns))
+        yield from connection.execute(select(table).join(wanted, same)).mappings()
+        return
+    for first in range(0, len(keys), MAX_KEYS):
+        some = tuple_(*columns).in_(keys[first : first + MAX_KEYS])
+        yield from connection.execute(select(table).where(some)).mappings()
 
 
 def _takes_arrays(connection: Connection) -> bool:

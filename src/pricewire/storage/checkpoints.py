@@ -1,32 +1,41 @@
-"""Processors' checkpoints: a partition's owner, position and states; fulfils `Checkpoints`.
+"""Processors' checkpoints: a partition's owner, position, states, results; fulfils `Checkpoints`.
 
-`streams` calls it through its port. Invariant: states and position of a partition change together,
-in one transaction, and only for the owner of the present epoch (design promise 5).
+`streams` calls it through its port. Invariant: states, results and position of a partition change
+together, in one transaction, and only for the owner of the present epoch (design promise 5).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import structlog
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, select, update
 
 from pricewire.errors import OwnerChanged
-from pricewire.services.processing import Checkpoint, Claim, Counters, Drop, PartitionStart
-from pricewire.storage.bulk import upsert_rows
+from pricewire.services.processing import (
+    Checkpoint,
+    Claim,
+    Counters,
+    Drop,
+    PartitionStart,
+    Row,
+    RowKey,
+    Wanted,
+)
+from pricewire.storage.bulk import select_by_keys, upsert_rows
 from pricewire.storage.database import Database, Rank
-from pricewire.storage.tables import drops, processor_states, processors
+from pricewire.storage.tables import RESULTS, drops, processor_states, processors
 
 log = structlog.get_logger()
 
-_MINE = (processors.c.processor == bindparam("which")) & (
-    processors.c.partition == bindparam("number")
-)
-_STATES = (processor_states.c.processor == bindparam("which")) & (
-    processor_states.c.partition == bindparam("number")
-)
+
+def _of_partition(table: Table) -> ColumnElement[bool]:
+    return (table.c.processor == bindparam("which")) & (table.c.partition == bindparam("number"))
+
+
+_MINE, _STATES = _of_partition(processors), _of_partition(processor_states)
 _FIND = select(processors).where(_MINE).with_for_update()
 _TAKE_OVER = update(processors).where(_MINE)
 _MOVE = (
@@ -86,6 +95,13 @@ class SqlCheckpoints:
         statement = select(drops).where(drops.c.processor == processor)
         rows = await self._database.read(lambda connection: connection.execute(statement).all())
         return [Drop(row.source, row.symbol, row.sequence) for row in rows]
+
+    async def load(
+        self, processor: str, table: str, wanted: Sequence[Wanted]
+    ) -> Sequence[Mapping[RowKey, Row]]:
+        return await self._database.read(
+            lambda connection: _load(connection, processor, RESULTS[table], wanted)
+        )
 
     async def positions(self) -> list[Position]:
         """Return where every processor is."""
@@ -153,6 +169,8 @@ def _begin_anew(
     """Give up what was computed from another topic, or by another version of the step."""
     key = {"which": claim.processor, "number": claim.partition}
     connection.execute(delete(processor_states).where(_STATES), key)
+    for table in RESULTS.values():
+        connection.execute(delete(table).where(_of_partition(table)), key)
     values = _new_row(claim) | {"epoch": epoch, "generation": generation, "logged_at": None}
     connection.execute(_TAKE_OVER.values(values), key)
     log.warning(
@@ -175,9 +193,7 @@ def _write(connection: Connection, processor: str, checkpoint: Checkpoint) -> No
         "counted": msgspec.json.encode(checkpoint.counters).decode(),
     }
     if connection.execute(_MOVE, values).rowcount != 1:
-        raise OwnerChanged(
-            f"partition {checkpoint.partition} of {processor} has another owner by now"
-        )
+        raise _changed_owner(processor, checkpoint.partition)
     if checkpoint.states:
         upsert_rows(connection, processor_states, _state_rows(processor, checkpoint))
     if checkpoint.settled:
@@ -188,6 +204,45 @@ def _write(connection: Connection, processor: str, checkpoint: Checkpoint) -> No
                 for one in checkpoint.settled
             ],
         )
+    if checkpoint.table is not None and checkpoint.rows:
+        whose = {"processor": processor, "partition": checkpoint.partition}
+        rows = [{**row, **whose} for row in checkpoint.rows]
+        upsert_rows(connection, RESULTS[checkpoint.table], rows)
+
+
+def _load(
+    connection: Connection, processor: str, table: Table, wanted: Sequence[Wanted]
+) -> list[dict[RowKey, Row]]:
+    found: dict[int, dict[RowKey, Row]] = {one.partition: {} for one in wanted}
+    for row in select_by_keys(connection, table, _keys(processor, wanted)):
+        columns = dict(row)
+        partition = columns.pop("partition")
+        del columns["processor"]
+        found[partition][columns["symbol"], columns["interval"], columns["start"]] = columns
+    _check_owner(connection, processor, wanted)
+    return [found[one.partition] for one in wanted]
+
+
+def _keys(processor: str, wanted: Sequence[Wanted]) -> list[tuple[object, ...]]:
+    return [(*key, processor, one.partition) for one in wanted for key in one.keys]
+
+
+def _check_owner(connection: Connection, processor: str, wanted: Sequence[Wanted]) -> None:
+    """Refuse rows that another owner may have changed.
+
+    Asked after they were read: an epoch only rises, so what is ours now was ours then.
+    """
+    statement = select(processors.c.partition, processors.c.epoch).where(
+        processors.c.processor == processor
+    )
+    epochs = {row.partition: row.epoch for row in connection.execute(statement)}
+    for one in wanted:
+        if epochs.get(one.partition) != one.epoch:
+            raise _changed_owner(processor, one.partition)
+
+
+def _changed_owner(processor: str, partition: int) -> OwnerChanged:
+    return OwnerChanged(f"partition {partition} of {processor} has another owner by now")
 
 
 def _state_rows(processor: str, checkpoint: Checkpoint) -> list[Mapping[str, object]]:

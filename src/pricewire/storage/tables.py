@@ -3,9 +3,9 @@
 `raw_responses`, `prices`, `events`, `publications`, `history_prices` and `history_publications` are
 append-only: triggers made by the migrations refuse every update and delete. `outbox` rows are
 deleted once published; `symbols`, `shards`, `store`, `processors`, `processor_states`,
-`dead_letters`, `drops`, `budgets`, `calendars` and `trading_days` hold what changes. Past prices
-have tables of their own, so that bulk never makes the tables and indexes of live prices larger
-(docs/decisions/0015).
+`candles`, `dead_letters`, `drops`, `budgets`, `calendars` and `trading_days` hold what changes.
+Past prices have tables of their own, so that bulk never makes the tables and indexes of live
+prices larger (docs/decisions/0015).
 """
 
 from __future__ import annotations
@@ -225,6 +225,35 @@ processor_states = Table(
     Column("state", LargeBinary, nullable=False),
     PrimaryKeyConstraint("processor", "symbol", "partition"),
 )
+
+# By what is asked for first; the processor and its partition come last.
+candles = Table(
+    "candles",
+    metadata,
+    Column("symbol", SYMBOL, nullable=False),
+    Column("interval", Text, nullable=False),
+    Column("start", UtcDateTime, nullable=False),
+    Column("processor", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("end", UtcDateTime, nullable=False),
+    Column("open", ExactDecimal, nullable=False),
+    Column("high", ExactDecimal, nullable=False),
+    Column("low", ExactDecimal, nullable=False),
+    Column("close", ExactDecimal, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", UtcDateTime, nullable=False),
+    Column("first_offset", BigInteger, nullable=False),
+    Column("last_at", UtcDateTime, nullable=False),
+    Column("last_offset", BigInteger, nullable=False),
+    Column("revision", Integer, nullable=False),
+    PrimaryKeyConstraint("symbol", "interval", "start", "processor", "partition"),
+)
+
+RESULTS = {"candles": candles}
+"""Tables of processors' results, written with their checkpoints; each is of one partition's owner.
+
+The first three columns of the primary key are what a row is found by (`services.processing`).
+"""
 
 dead_letters = Table(
     "dead_letters",

@@ -101,6 +101,7 @@ class AveragesStep:
 
     name = "averages"
     version = VERSION
+    rows = None
 
     def __init__(self, specs: Sequence[AverageSpec], *, only_new_times: bool) -> None:
         self._specs = tuple(specs)

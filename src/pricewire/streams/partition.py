@@ -6,7 +6,7 @@ The runner makes one when a partition is assigned, pushes its records through, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
@@ -21,8 +21,12 @@ from pricewire.services.processing import (
     Poison,
     PriceTick,
     Record,
+    Row,
+    RowKey,
+    Wanted,
 )
 from pricewire.streams.ledger import Judgement, Ledger
+from pricewire.streams.rows import RowKeeper, Rows
 
 log = structlog.get_logger()
 
@@ -52,6 +56,11 @@ class Step(Protocol[S]):
     def dump(self, state: S) -> bytes: ...
 
     def load(self, stored: bytes) -> S: ...
+
+    @property
+    def rows(self) -> Rows[S] | None:
+        """What it does about rows of results; None where it has none."""
+        ...
 
 
 class StoredSymbol(msgspec.Struct, array_like=True):
@@ -103,6 +112,7 @@ class Partition(Generic[S]):
         for name, stored in start.states.items():
             kept = read_symbol(stored)
             self._symbols[name] = _Symbol(kept.ledgers, step.load(kept.state))
+        self._rows = None if step.rows is None else RowKeeper(step.rows)
 
     def push(  # noqa: C901
         self, records: Sequence[Record], start: int, put: Put, set_aside: SetAside
@@ -164,6 +174,25 @@ class Partition(Generic[S]):
             self.next_offset, self._logged_at = next_offset, records[index - 1].logged_at
         return index
 
+    def want(self, tick: PriceTick) -> None:
+        """Note what rows an event that is to come needs."""
+        symbol = self._symbols.get(tick.symbol)
+        if symbol is not None and self._rows is not None:
+            self._rows.want(symbol.state, tick)
+
+    def wanted(self) -> Wanted:
+        return Wanted(self.number, self._epoch, self._rows.wanted() if self._rows else ())
+
+    def take_in(self, found: Mapping[RowKey, Row]) -> None:
+        """Take in the rows that were found of those that are wanted."""
+        if self._rows is not None:
+            self._rows.take_in(found)
+
+    def settle(self) -> None:
+        """Note that the last dump is written."""
+        if self._rows is not None:
+            self._rows.settle()
+
     def go_on_at(self, offset: int) -> None:
         """Note that the topic has lost what comes before `offset`."""
         self.counters.expired += max(0, offset - (self.next_offset or 0))
@@ -186,9 +215,15 @@ class Partition(Generic[S]):
         """Return what changed since the last time, and the position."""
         assert self.next_offset is not None
         self.dumped_offset = self.next_offset
-        states = {name: self._dump_symbol(self._symbols[name]) for name in self._changed}
+        changed = {name: self._symbols[name] for name in self._changed}
         self._changed.clear()
         settled, self._settled = self._settled, []
+        states = {name: self._dump_symbol(symbol) for name, symbol in changed.items()}
+        table: str | None = None
+        rows: Sequence[Row] = ()
+        if self._rows is not None:
+            table = self._rows.table
+            rows = self._rows.dump({name: symbol.state for name, symbol in changed.items()})
         return Checkpoint(
             self.number,
             self._epoch,
@@ -197,6 +232,8 @@ class Partition(Generic[S]):
             msgspec.structs.replace(self.counters),
             states,
             settled,
+            table,
+            rows,
         )
 
     def _new(self, name: str) -> _Symbol[S]:

@@ -42,6 +42,10 @@ from pricewire.services.processing import (
     Poison,
     PriceTick,
     ProcessorStatus,
+    Record,
+    Row,
+    RowKey,
+    Wanted,
 )
 from pricewire.streams.partition import Partition, Step
 
@@ -64,6 +68,10 @@ class Store(Protocol):
 
     def drops(self) -> Future[Sequence[Drop]]: ...
 
+    def load(
+        self, table: str, wanted: Sequence[Wanted]
+    ) -> Future[Sequence[Mapping[RowKey, Row]]]: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -73,6 +81,8 @@ class Rules:
         retention_ms: how long the topic keeps what is missing; None: for ever.
         behind_seconds: reading stops while a checkpoint is in the making for longer than this.
         drops_seconds: how often it is asked which dead letters were dropped.
+        max_rows: a checkpoint is due when so many outputs of a step with rows came since the last
+            one, so that none holds a database for long; reading stops at four times as many.
     """
 
     checkpoint_seconds: float = 1.0
@@ -81,6 +91,7 @@ class Rules:
     behind_seconds: float = 10.0
     drops_seconds: float = 2.0
     retention_ms: int | None = None
+    max_rows: int = 5_000
 
 
 class Processor(Generic[S]):
@@ -118,6 +129,7 @@ class Processor(Generic[S]):
         self._due = 0.0
         self._asking: Future[Sequence[Drop]] | None = None
         self._ask_at = 0.0
+        self._unwritten = 0
 
     def stop(self) -> None:
         """Make the last checkpoint, leave the group and return from `run`; from any thread."""
@@ -158,6 +170,7 @@ class Processor(Generic[S]):
         self._partitions.clear()
         self._writing = self._asking = None
         self._outputs = self._open_outputs()
+        self._unwritten = 0
         try:
             self._inputs = self._open_inputs(
                 assigned=self._assigned,
@@ -189,12 +202,32 @@ class Processor(Generic[S]):
     def _read_once(self) -> None:
         records, index = self._inputs.read(READ_LIMIT, READ_SECONDS), 0
         put = self._outputs.put
+        if self._step.rows is not None:
+            put = self._put_counted
+            self._load_what_is_lacking(records, self._step.rows.table)
         while index < len(records):
             partition = self._partitions.get(records[index].partition)
             if partition is None:
                 index += 1
             else:
                 index = partition.push(records, index, put, self._set_aside)
+
+    def _load_what_is_lacking(self, records: Sequence[Record], table: str) -> None:
+        for record in records:
+            if type(record) is PriceTick and record.partition in self._partitions:
+                self._partitions[record.partition].want(record)
+        wanted = [one for part in self._partitions.values() if (one := part.wanted()).keys]
+        if not wanted:
+            return
+        loaded = _result(self._store.load(table, wanted), self._rules.write_seconds)
+        for one, found in zip(wanted, loaded, strict=True):
+            self._partitions[one.partition].take_in(found)
+
+    def _put_counted(
+        self, event_id: str, source: str, key: str, value: bytes, logged_at: int
+    ) -> None:
+        self._unwritten += 1
+        self._outputs.put(event_id, source, key, value, logged_at)
 
     def _set_aside(self, record: PriceTick | Poison) -> None:
         if isinstance(record, PriceTick):
@@ -208,13 +241,15 @@ class Processor(Generic[S]):
         if self._writing is not None and self._writing.done():
             self._finish_writing()
             self._inputs.commit(self._written)
-        if self._writing is None and self._clock() >= self._due:
+        is_due = self._clock() >= self._due or self._unwritten >= self._rules.max_rows
+        if self._writing is None and is_due:
             self._begin_writing()
         if self._writing is not None and self._is_behind():
             self._wait_for_the_store()
 
     def _is_behind(self) -> bool:
-        return self._clock() - self._began_writing > self._rules.behind_seconds
+        is_slow = self._clock() - self._began_writing > self._rules.behind_seconds
+        return is_slow or self._unwritten >= 4 * self._rules.max_rows
 
     def _wait_for_the_store(self) -> None:
         """Stop reading, but stay in the group, until the checkpoint is written."""
@@ -227,6 +262,7 @@ class Processor(Generic[S]):
     def _begin_writing(self) -> None:
         self._began_writing = self._clock()
         self._due = self._began_writing + self._rules.checkpoint_seconds
+        self._unwritten = 0
         checkpoints = self._dumped(list(self._partitions.values()))
         if checkpoints:
             self._writing = self._store.write(checkpoints)
@@ -241,6 +277,8 @@ class Processor(Generic[S]):
         writing, self._writing = self._writing, None
         assert writing is not None
         _result(writing, self._rules.write_seconds)
+        for part in self._partitions.values():
+            part.settle()
         self.status.checkpoints += 1
         self._tell_counters()
 

@@ -7,14 +7,23 @@ in order, and the processor decides for how long it goes on meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
 import structlog
 
 from pricewire.errors import StoreBusy, StoreError, StoreUnavailable
-from pricewire.services.processing import Checkpoint, Checkpoints, Claim, Drop, PartitionStart
+from pricewire.services.processing import (
+    Checkpoint,
+    Checkpoints,
+    Claim,
+    Drop,
+    PartitionStart,
+    Row,
+    RowKey,
+    Wanted,
+)
 
 BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
@@ -42,6 +51,10 @@ class LoopStore:
 
     def drops(self) -> Future[Sequence[Drop]]:
         work = self._patiently(lambda: self._checkpoints.drops(self._processor))
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def load(self, table: str, wanted: Sequence[Wanted]) -> Future[Sequence[Mapping[RowKey, Row]]]:
+        work = self._patiently(lambda: self._checkpoints.load(self._processor, table, wanted))
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _write(self, checkpoints: Sequence[Checkpoint]) -> None:

@@ -14,6 +14,7 @@ from pricewire import __version__
 from pricewire.bootstrap import Services
 from pricewire.web import (
     averages,
+    candles,
     events,
     imports,
     prices,
@@ -40,7 +41,7 @@ def create_app(services: Services) -> Starlette:
         responses=problems.documented(404, 422, 502, 503, 504),
         openapi_extra=prices.DOCUMENTATION,
     )
-    for room in (stored_prices, events, averages, imports, providers, state, processors):
+    for room in (stored_prices, events, averages, candles, imports, providers, state, processors):
         api.include_router(room.routes(services))
     app = Starlette(routes=[Route(prices.PATH, latest_price), Mount("/", api)])
     for each in (app, api):
