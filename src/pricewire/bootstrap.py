@@ -39,6 +39,7 @@ from pricewire.observe.logs import configure_logs
 from pricewire.observe.metrics import Metrics
 from pricewire.services.averages import Averages
 from pricewire.services.candles import Candles
+from pricewire.services.backfilling import Backfilling
 from pricewire.services.history import HistoryDoor
 from pricewire.services.latest import LatestPrice
 from pricewire.services.prices import StoredSeries
@@ -84,7 +85,7 @@ class Services:
     """What the web and the CLI may use of a running service.
 
     Args:
-        history: the door's entrance for past prices.
+        history: the door's entrance for past prices; `backfilling` fetches them.
         prices: the stored ones, live and past.
         averages: answers for them; None in a process without an API, as are `candles` and
         processing: lag and dead letters.
@@ -95,6 +96,7 @@ class Services:
     latest: LatestPrice
     guards: Guards
     history: HistoryDoor
+    backfilling: Backfilling
     prices: StoredSeries
     receipts: Receipts
     health: Health
@@ -174,16 +176,18 @@ async def running(
                 clock=now,
             )
         )
+        history = HistoryDoor(
+            SqlHistoryStore(database),
+            encode=encode_price_event,
+            shard_of=shard_of,
+            clock=now,
+            committed=relays.wake_history,
+        )
         yield Services(
             latest=latest,
             guards=guards,
-            history=HistoryDoor(
-                SqlHistoryStore(database),
-                encode=encode_price_event,
-                shard_of=shard_of,
-                clock=now,
-                committed=relays.wake_history,
-            ),
+            history=history,
+            backfilling=_backfilling(settings, guards, history),
             prices=StoredSeries(SqlPricesByTime(database)),
             receipts=receipts,
             health=_health(reads, relays, processors),
@@ -224,6 +228,17 @@ def _receipts(settings: Settings, reads: SqlReads) -> Receipts:
         reads,
         attempt=timedelta(seconds=settings.kafka_producer_attempt_seconds),
         attempts=settings.kafka_producer_attempts,
+        clock=now,
+    )
+
+
+def _backfilling(settings: Settings, guards: Guards, door: HistoryDoor) -> Backfilling:
+    having = {one.name for one in listed(settings) if one.history}
+    return Backfilling(
+        {name: guard for name, guard in guards.by_name.items() if name in having},
+        default=settings.provider,
+        door=door,
+        seconds=settings.provider_total_seconds,
         clock=now,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -16,9 +16,9 @@ from sqlalchemy import select
 from pricewire.domain.event import EventId, EventState
 from pricewire.domain.past import PastPrice
 from pricewire.domain.quote import Precision, Quote
-from pricewire.errors import StartupError, StoreBusy
+from pricewire.errors import RecordRefused, StartupError, StoreBusy
 from pricewire.kafka.codec import encode_price_event
-from pricewire.services.history import HistoryDoor, Recorded
+from pricewire.services.history import HistoryDoor, PastDraft, Recorded
 from pricewire.storage.database import Database
 from pricewire.storage.event_tables import HISTORY, LIVE
 from pricewire.storage.history import SqlHistoryStore
@@ -204,15 +204,15 @@ async def test_importers_of_the_same_at_once_record_it_once_without_gaps(
 
 async def test_what_fails_in_the_middle_leaves_nothing_behind(database: Database) -> None:
     store = SqlHistoryStore(database)
-    woken: list[set[int]] = []
-    whole = door(database, woken)
+    await record(database, trade("1"))
     raw = make_raw()
-    await whole.record(raw, [PastPrice(trade("1"))])
-    with pytest.raises(Exception, match="refused"):
-        # The same raw response's id: its row is the first to be written.
-        await whole.record(raw, [PastPrice(trade("2"))])
-    assert len(woken) == 1
-    assert [await count(database, table) for table in (history_prices, history_outbox)] == [1, 1]
+    [good] = make_entry(trade("2"), raw=raw).drafts
+    # The outbox is written last.
+    bad = [PastDraft(replace(good, shard=cast("int", None)), b"i" * 16)]
+    with pytest.raises(RecordRefused):
+        await store.record(raw, bad)
+    tables = (history_prices, history_outbox, raw_responses)
+    assert [await count(database, table) for table in tables] == [1, 1, 1]
     assert (await record(database, trade("3"))).last == EventId("ES", 2, backfilled=True)
     assert await store.record(make_raw(), []) == []
 
@@ -260,3 +260,15 @@ async def test_live_prices_are_not_touched(database: Database) -> None:
     await record(database, *(replace(trade(), symbol=f"S{n}") for n in range(50)))
     assert await fetch_all(database, select(events)) == before
     assert await count(database, history_publications) == 0
+
+
+async def test_a_large_answer_comes_in_several_calls_and_is_kept_once(database: Database) -> None:
+    raw = make_raw()
+    for first in (0, 2):
+        prices = [PastPrice(trade(str(first + n))) for n in (1, 2)]
+        assert (await door(database).record(raw, prices, first=first)).recorded == 2
+    rows = await fetch_all(database, select(history_prices.c.position, history_prices.c.price))
+    assert sorted((row.position, str(row.price)) for row in rows) == [
+        *[(0, "1"), (1, "2"), (2, "3"), (3, "4")]
+    ]
+    assert await count(database, raw_responses) == 1

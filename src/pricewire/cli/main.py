@@ -12,6 +12,7 @@ import typer
 
 from pricewire import __version__
 from pricewire.cli import (
+    backfill,
     fetch,
     imports,
     kafka,
@@ -40,6 +41,7 @@ app.command("settings")(settings.show)
 app.command("providers")(providers.providers)
 app.command("parse")(parse.parse)
 app.command("fetch")(fetch.fetch)
+app.command("backfill")(backfill.backfill)
 app.command("import")(imports.import_file)
 app.add_typer(processors.app, name="dlq")
 app.add_typer(kafka.app, name="kafka")

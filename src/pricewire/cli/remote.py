@@ -81,14 +81,16 @@ class Link:
                 problem = PricewireError(_told(answer, status))
                 if status < 400:
                     return json.loads(answer)
-                if status != 503:
+                if status != 503 or _wait(answer) > PATIENCE_SECONDS:
                     raise problem
+                pause = max(RETRY_SECONDS, _wait(answer))
             except (OSError, http.client.HTTPException) as error:
                 self._connection = None
                 problem = _nobody(self._host, self._port, error)
+                pause = RETRY_SECONDS
             if time.monotonic() > give_up:
                 raise PricewireError(f"{problem.detail}; {hint}" if hint else problem.detail)
-            time.sleep(RETRY_SECONDS)
+            time.sleep(pause)
 
     def _once(self, path: str, body: bytes) -> tuple[int, bytes]:
         if self._connection is None:
@@ -110,6 +112,14 @@ def _nobody(host: str, port: int, reason: object) -> PricewireError:
         f"no Pricewire answers at http://{host}:{port} ({reason}): start it with "
         "`pricewire up`, or set API_HOST and API_PORT"
     )
+
+
+def _wait(answer: bytes) -> float:
+    """Return for how many seconds the service says that asking again is of no use."""
+    try:
+        return float(json.loads(answer).get("retry_after", 0))
+    except (ValueError, AttributeError, TypeError):
+        return 0
 
 
 def _told(answer: bytes, status: int) -> str:

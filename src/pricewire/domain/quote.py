@@ -126,6 +126,16 @@ class Bar:
         check_time(self.timestamp, 0, self.symbol)
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """History that is wanted: `interval` is `1m`, `5m`, `15m`, `1h` or `1d`; times aware UTC."""
+
+    symbol: str
+    interval: str
+    start: datetime
+    end: datetime
+
+
 def check_price(price: Decimal, symbol: str) -> None:
     """Refuse what no price can be.
 

@@ -124,9 +124,19 @@ class CsvFile:
     def _lines(self) -> Iterator[str]:
         while line := self._content.readline(MAX_LINE_BYTES):
             self._taken.append(line)
+            if not line.endswith(b"\n") and len(line) == MAX_LINE_BYTES:
+                self._taken.append(self._skip_line())
             self._line += line.endswith(b"\n")
             # What is no UTF-8 shows itself by its surrogates.
             yield line.decode("utf-8", "surrogateescape")
+
+    def _skip_line(self) -> bytes:
+        """Pass by the rest of a line that is too long; return its end, by which it shows itself."""
+        while rest := self._content.readline(MAX_LINE_BYTES):
+            if rest.endswith(b"\n"):
+                self._line += 1
+                break
+        return b"\n"
 
     def rows(self) -> Iterator[FileRow]:
         while True:

@@ -70,7 +70,7 @@ class ParquetRows:
         pa, kind = self._pa, column.type
         if pa.types.is_floating(kind):
             # Not a number in the eyes of whoever needs digits; harmless where it is not used.
-            return [f"a float ({kind}), whose digits are not exact"] * len(column)
+            return [f"a float ({kind}), not exact"] * len(column)
         if pa.types.is_timestamp(kind):
             counts = column.cast(pa.int64()).to_pylist()
             suffix = "Z" if kind.tz is not None else ""

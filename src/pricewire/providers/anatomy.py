@@ -14,8 +14,21 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import quote
 
-from pricewire.domain.quote import Bar, Quote
+from pricewire.domain.quote import Bar, Quote, Span
 from pricewire.errors import NotAPrice, ProviderError, UnknownSymbol
+
+__all__ = [
+    "Answer",
+    "Credentials",
+    "Parsed",
+    "Request",
+    "Span",
+    "Vendor",
+    "masked",
+    "no_credentials",
+    "read",
+    "segment",
+]
 
 MAX_ERROR_TEXT = 400
 
@@ -70,16 +83,6 @@ class Parsed:
     quotes: tuple[Quote, ...] = ()
     bars: tuple[Bar, ...] = ()
     refused: Mapping[str, ProviderError] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """History that is wanted: `interval` is `1m`, `5m`, `15m`, `1h` or `1d`; times aware UTC."""
-
-    symbol: str
-    interval: str
-    start: datetime
-    end: datetime
 
 
 def no_credentials(_keys: Mapping[str, str]) -> Credentials:

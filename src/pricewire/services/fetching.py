@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from pricewire.domain.quote import Fetched
+from pricewire.domain.quote import Fetched, Span
 
 
 class Provider(Protocol):
@@ -38,6 +38,19 @@ class BatchProvider(Protocol):
 
         Raises:
             ProviderError: there is a price for none of them.
+        """
+        ...
+
+
+@runtime_checkable
+class HistoryProvider(Protocol):
+    """A provider that gives bars."""
+
+    async def history(self, span: Span) -> Fetched:
+        """Ask for the bars of a span, as many as it gives in one answer.
+
+        Raises:
+            ProviderError: there are none.
         """
         ...
 

@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from pricewire.domain.budget import Remaining
-from pricewire.domain.quote import Fetched, RawResponse
+from pricewire.domain.quote import Fetched, RawResponse, Span
 from pricewire.errors import (
+    InvalidParameter,
     ProviderDown,
     ProviderError,
     ProviderRefused,
@@ -23,7 +24,7 @@ from pricewire.errors import (
     Throttled,
 )
 from pricewire.services.breaker import Breaker, BreakerState
-from pricewire.services.fetching import BatchProvider, Provider
+from pricewire.services.fetching import BatchProvider, HistoryProvider, Provider
 from pricewire.services.retrying import wait_before_retry
 from pricewire.services.spending import Spending
 
@@ -34,6 +35,7 @@ MAX_REFUSED = 1_000
 _WHOLE_PROVIDER = frozenset({"invalid_key", "region_refused"})
 
 Keep = Callable[[RawResponse], Awaitable[None]]
+_Call = Callable[[Sequence[str], float], Awaitable[Fetched]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class Guard:
         calls = 0
         while True:
             try:
-                return await self._ask_once(symbols, end)
+                return await self._ask_once(symbols, end, self._call)
             except ProviderError as error:
                 calls += 1
                 wait = wait_before_retry(
@@ -124,6 +126,24 @@ class Guard:
                 if not patient or wait is None or self._barred(clock() + wait):
                     raise
             await asyncio.sleep(wait)
+
+    async def history(self, span: Span, *, seconds: float) -> Fetched:
+        """Ask for the bars of a span; a refusal is told at once.
+
+        Raises:
+            InvalidParameter: the provider has no history.
+            ProviderError: there are no bars.
+            StoreError: the call could not be counted, and was not made.
+        """
+        provider = self._provider
+        if not isinstance(provider, HistoryProvider):
+            raise InvalidParameter(f"{self.name} has no history")
+
+        async def call(_symbols: Sequence[str], left: float) -> Fetched:
+            return await self._in_time(provider.history(span), left)
+
+        end = asyncio.get_running_loop().time() + seconds
+        return await self._ask_once((span.symbol,), end, call)
 
     async def state(self) -> GuardState:
         now = asyncio.get_running_loop().time()
@@ -138,7 +158,7 @@ class Guard:
     async def aclose(self) -> None:
         await self._spending.aclose()
 
-    async def _ask_once(self, symbols: Sequence[str], end: float) -> Fetched:
+    async def _ask_once(self, symbols: Sequence[str], end: float, call: _Call) -> Fetched:
         clock = asyncio.get_running_loop().time
         if barred := self._barred(clock()) or self._refusal(symbols, clock()):
             raise barred
@@ -148,7 +168,7 @@ class Guard:
             raise barred
         ticket = self._breaker.admit()
         try:
-            fetched = await self._call(symbols, end - clock())
+            fetched = await call(symbols, end - clock())
         except ProviderError as error:
             self._learn(ticket, error, clock())
             if isinstance(error, ProviderRefused):
@@ -177,12 +197,15 @@ class Guard:
             await asyncio.sleep(wait)
 
     async def _call(self, symbols: Sequence[str], left: float) -> Fetched:
+        if len(symbols) == 1 or self._many is None:
+            return await self._in_time(self._provider.fetch(symbols[0]), left)
+        return await self._in_time(self._many.fetch_many(symbols), left)
+
+    async def _in_time(self, answer: Awaitable[Fetched], left: float) -> Fetched:
         seconds = min(self._timeout, left)
         try:
             async with asyncio.timeout(max(0.0, seconds)):
-                if len(symbols) == 1 or self._many is None:
-                    return await self._provider.fetch(symbols[0])
-                return await self._many.fetch_many(symbols)
+                return await answer
         except TimeoutError:
             raise ProviderTimedOut(
                 f"{self.name} did not answer within {seconds:.3g} s", retry_after=1

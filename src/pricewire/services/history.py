@@ -83,8 +83,13 @@ class HistoryDoor:
         self._clock = clock
         self._committed = committed
 
-    async def record(self, raw: RawResponse, prices: Sequence[PastPrice]) -> Recorded:
-        """Record the prices of one answer, at most `MAX_ROWS`.
+    async def record(
+        self, raw: RawResponse, prices: Sequence[PastPrice], *, first: int = 0
+    ) -> Recorded:
+        """Record prices of one answer, at most `MAX_ROWS`.
+
+        Args:
+            first: the place of the first one in its answer.
 
         Raises:
             RecordRefused: this can never be stored.
@@ -95,7 +100,8 @@ class HistoryDoor:
         for start in range(0, len(prices), SLICE):
             some = prices[start : start + SLICE]
             drafts += [
-                self._draft(raw, start + place, past, now) for place, past in enumerate(some)
+                self._draft(raw, first + start + place, past, now)
+                for place, past in enumerate(some)
             ]
             await asyncio.sleep(0)
         ids = await self._store.record(raw, drafts)

@@ -13,6 +13,7 @@ from functools import cache
 from itertools import count
 from typing import Any
 
+import asyncpg
 from sqlalchemy import (
     ARRAY,
     Column,
@@ -28,6 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy import column as sql_column
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.util import await_only
 
 Row = Mapping[str, Any]
@@ -63,11 +65,15 @@ def copy_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None
     columns = [_values(connection, table.c[name], [row[name] for row in rows]) for name in names]
     driver: Any = connection.connection.driver_connection
     # The transaction is the connection's: asyncpg begins none of its own for COPY.
-    await_only(
-        driver.copy_records_to_table(
-            table.name, records=zip(*columns, strict=True), columns=list(names)
-        )
+    copying = driver.copy_records_to_table(
+        table.name, records=zip(*columns, strict=True), columns=list(names)
     )
+    try:
+        await_only(copying)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        # As SQLAlchemy would raise it, had the statement gone through it.
+        wrap = DataError if isinstance(error, ValueError) else DBAPIError
+        raise wrap(f"COPY {table.name}", None, error) from error
 
 
 def known_keys(connection: Connection, table: Table, keys: Sequence[Row]) -> set[Any]:

@@ -16,7 +16,7 @@ from pricewire.domain.event import EventId
 from pricewire.domain.quote import RawResponse
 from pricewire.errors import StoreBusy
 from pricewire.services.history import PastDraft
-from pricewire.storage.bulk import copy_rows, insert_rows, known_keys, update_by_key
+from pricewire.storage.bulk import copy_rows, known_keys, update_by_key
 from pricewire.storage.database import Database, Rank
 from pricewire.storage.recording import raw_row
 from pricewire.storage.tables import (
@@ -79,7 +79,10 @@ class SqlHistoryStore:
         if not fresh:
             return []
         ids = _number(fresh, last)
-        insert_rows(connection, (raw_responses, [raw_row(raw)]))
+        # A large answer comes in several calls, each with its bytes.
+        connection.execute(
+            self._database.insert(raw_responses).on_conflict_do_nothing(), [raw_row(raw)]
+        )
         numbered = list(zip(fresh, ids, strict=True))
         copy_rows(connection, history_prices, [_price_row(*each) for each in numbered])
         copy_rows(connection, history_outbox, [_outbox_row(*each) for each in numbered])

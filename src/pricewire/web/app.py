@@ -15,6 +15,7 @@ from pricewire.bootstrap import Services
 from pricewire.web import (
     averages,
     candles,
+    backfills,
     events,
     imports,
     prices,
@@ -41,7 +42,17 @@ def create_app(services: Services) -> Starlette:
         responses=problems.documented(404, 422, 502, 503, 504),
         openapi_extra=prices.DOCUMENTATION,
     )
-    for room in (stored_prices, events, averages, candles, imports, providers, state, processors):
+    for room in (
+        stored_prices,
+        events,
+        averages,
+        candles,
+        imports,
+        backfills,
+        providers,
+        state,
+        processors,
+    ):
         api.include_router(room.routes(services))
     app = Starlette(routes=[Route(prices.PATH, latest_price), Mount("/", api)])
     for each in (app, api):
