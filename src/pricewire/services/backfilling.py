@@ -2,8 +2,9 @@
 
 A bar becomes one past price, its close, at the market time at which the bar closed: a bar within a
 day at its beginning plus its interval, a day's bar at its day (precision `day`, also where a vendor
-gives the day's first instant). Stored at its beginning, a close would be there before it happened. Invariant: a bar that may still change is
-left for later, and what a step says to go on from has everything before it recorded.
+gives the day's first instant). Stored at its beginning, a close would be there before it happened.
+Invariant: a bar that may still change is left for later, and what a step says to go on from has
+everything before it recorded.
 """
 
 from __future__ import annotations
