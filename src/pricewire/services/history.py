@@ -23,7 +23,7 @@ from pricewire.services.recording import Encode
 
 MAX_ROWS = 1_000
 """Of one call, and so of one transaction."""
-SLICE = 100
+SLICE = 50
 """So many rows are prepared at one go; then requests that wait have their turn."""
 
 
@@ -51,6 +51,11 @@ class Recorded:
 
 
 class HistoryStore(Protocol):
+    @property
+    def transaction_rows(self) -> int:
+        """How many rows go into one transaction, so that live prices need not wait long for it."""
+        ...
+
     async def record(self, raw: RawResponse, drafts: Sequence[PastDraft]) -> list[EventId]:
         """Record what is not there yet, in order, in one transaction; return the new events' ids.
 
@@ -86,7 +91,7 @@ class HistoryDoor:
     async def record(
         self, raw: RawResponse, prices: Sequence[PastPrice], *, first: int = 0
     ) -> Recorded:
-        """Record prices of one answer, at most `MAX_ROWS`.
+        """Record prices of one answer, at most `MAX_ROWS`, in one transaction or few.
 
         Args:
             first: the place of the first one in its answer.
@@ -104,8 +109,13 @@ class HistoryDoor:
                 for place, past in enumerate(some)
             ]
             await asyncio.sleep(0)
-        ids = await self._store.record(raw, drafts)
-        self._committed({self._shard_of(symbol) for symbol in {one.symbol for one in ids}})
+        ids: list[EventId] = []
+        size = self._store.transaction_rows
+        for start in range(0, len(drafts), size):
+            new = await self._store.record(raw, drafts[start : start + size])
+            if new:
+                self._committed({self._shard_of(symbol) for symbol in {one.symbol for one in new}})
+            ids += new
         if not ids:
             return Recorded(0, len(prices))
         return Recorded(len(ids), len(prices) - len(ids), raw.id, ids[0], ids[-1])

@@ -41,6 +41,8 @@ class SqlHistoryStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: set[str] = set()
+        # SQLite has one writer: whoever comes with a live price waits for the end of this one.
+        self.transaction_rows = 200 if database.is_sqlite else 1_000
 
     async def record(self, raw: RawResponse, drafts: Sequence[PastDraft]) -> list[EventId]:
         names = sorted({past.draft.quote.symbol for past in drafts})

@@ -1,4 +1,4 @@
-"""`POST /v1/imports`: a chunk of past prices, recorded in one transaction.
+"""`POST /v1/imports`: a chunk of past prices.
 
 Invariant: a body is read by msgspec alone, digits and all; where one row is wrong, nothing of the
 chunk is recorded and the answer says which row.
@@ -6,6 +6,7 @@ chunk is recorded and the answer says which row.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from decimal import Decimal
 from typing import Any
@@ -22,7 +23,7 @@ from pricewire.domain.past import PastPrice, read_market_time
 from pricewire.domain.quote import PriceKind, Quote, RawResponse
 from pricewire.domain.symbol import parse_symbol
 from pricewire.errors import InvalidParameter, InvalidSymbol, NotAPrice
-from pricewire.services.history import MAX_ROWS, Recorded
+from pricewire.services.history import MAX_ROWS, SLICE, Recorded
 from pricewire.web.problems import documented
 
 PATH = "/v1/imports"
@@ -86,7 +87,12 @@ def routes(services: Services) -> APIRouter:
             body=asked.raw.encode(),
             fetched_at=now(),
         )
-        prices = [_price(place, row) for place, row in enumerate(asked.rows)]
+        prices: list[PastPrice] = []
+        for place, row in enumerate(asked.rows):
+            prices.append(_price(place, row))
+            if place % SLICE == SLICE - 1:
+                # Requests for live prices have their turn.
+                await asyncio.sleep(0)
         recorded = await services.history.record(raw, prices)
         return Response(msgspec.json.encode(_answer(recorded)), media_type="application/json")
 
