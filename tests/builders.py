@@ -13,10 +13,11 @@ from sqlalchemy import Executable, func, select
 from sqlalchemy.sql import FromClause
 from uuid_utils.compat import uuid7
 
-from pricewire.domain.event import Draft, EventId, Publication, RecordedPrice
+from pricewire.domain.event import Draft, EventId, Publication
 from pricewire.domain.quote import Fetched, Precision, Quote, RawResponse
+from pricewire.errors import PollOvertaken
 from pricewire.kafka.codec import encode_price_event
-from pricewire.services.recording import Entry
+from pricewire.services.recording import Entry, Fence, Written
 from pricewire.storage.database import Database, Rank
 from tests.conftest import open_database
 
@@ -59,13 +60,14 @@ def make_entry(
     raw: RawResponse | None = None,
     shard: int = 0,
     recorded_at: datetime = RECORDED_AT,
+    fence: Fence | None = None,
 ) -> Entry:
     raw = raw or make_raw()
     drafts = [
         make_draft(_quote(quote), raw, position, shard, recorded_at)
         for position, quote in enumerate(quotes)
     ]
-    return Entry(raw, tuple(drafts))
+    return Entry(raw, tuple(drafts), fence)
 
 
 def make_draft(
@@ -99,8 +101,13 @@ def _quote(quote: Quote | str) -> Quote:
     return make_quote(quote) if isinstance(quote, str) else quote
 
 
-def ids_of(results: Iterable[Iterable[RecordedPrice]]) -> list[list[str]]:
-    return [[str(price.event_id) for price in prices] for prices in results]
+def ids_of(results: Iterable[Written]) -> list[list[str]]:
+    """The ids of what was recorded; none of it was overtaken."""
+    found = []
+    for written in results:
+        assert not isinstance(written, PollOvertaken), written
+        found.append([str(price.event_id) for price in written])
+    return found
 
 
 async def fetch_all(database: Database, statement: Executable) -> list[Any]:

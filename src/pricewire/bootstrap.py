@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 from confluent_kafka import murmur2
 
+from pricewire.bootstrap_jobs import polling_jobs
 from pricewire.bootstrap_latest import Guards, latest_prices
 from pricewire.bootstrap_providers import Listed, listed, made
 from pricewire.bootstrap_relay import Relays
@@ -41,7 +42,9 @@ from pricewire.services.averages import Averages
 from pricewire.services.candles import Candles
 from pricewire.services.backfilling import Backfilling
 from pricewire.services.history import HistoryDoor
+from pricewire.services.jobs import Jobs
 from pricewire.services.latest import LatestPrice
+from pricewire.services.polling import Polling
 from pricewire.services.prices import StoredSeries
 from pricewire.services.processing import ProcessorStatus
 from pricewire.services.receipts import Receipts
@@ -88,7 +91,7 @@ class Services:
         history: the door's entrance for past prices; `backfilling` fetches them.
         prices: the stored ones, live and past.
         averages: answers for them; None in a process without an API, as are `candles` and
-        processing: lag and dead letters.
+        processing: lag and dead letters, and jobs.
         providers: all there are, configured or not.
         crashed: ends with the error of a background task that died; never ends otherwise.
     """
@@ -98,6 +101,7 @@ class Services:
     history: HistoryDoor
     backfilling: Backfilling
     prices: StoredSeries
+    jobs: Jobs | None
     receipts: Receipts
     health: Health
     metrics: Metrics
@@ -164,7 +168,7 @@ async def running(
         sessions = await stack.enter_async_context(
             market_sessions(settings, database, now, watching=parts.api)
         )
-        latest, guards = await stack.enter_async_context(
+        main = await stack.enter_async_context(
             latest_prices(
                 settings,
                 providers,
@@ -176,6 +180,12 @@ async def running(
                 clock=now,
             )
         )
+        jobs = polling = None
+        if parts.api:
+            jobs, polling = polling_jobs(
+                settings, main, database=database, sessions=sessions, clock=now
+            )
+            stack.push_async_callback(_stop, _start(polling.run(), crashed), polling.close)
         history = HistoryDoor(
             SqlHistoryStore(database),
             encode=encode_price_event,
@@ -184,17 +194,19 @@ async def running(
             committed=relays.wake_history,
         )
         yield Services(
-            latest=latest,
-            guards=guards,
+            latest=main.latest,
+            guards=main.guards,
+            jobs=jobs,
             history=history,
-            backfilling=_backfilling(settings, guards, history),
+            backfilling=_backfilling(settings, main.guards, history),
             prices=StoredSeries(SqlPricesByTime(database)),
             receipts=receipts,
-            health=_health(reads, relays, processors),
+            health=_health(reads, relays, processors, polling),
             metrics=Metrics(
                 relay=lambda: [*relays.statuses, *relays.history_statuses],
                 recorded=lambda: door.recorded,
                 processors=lambda: processors,
+                polling=polling.status if polling else None,
             ),
             averages=averages,
             candles=candles,
@@ -269,7 +281,9 @@ def _answers(stack: AsyncExitStack, room: _Room) -> tuple[Averages, Processing]:
     return averages_answers(room.settings, room.database, follower, now), processing
 
 
-def _health(reads: SqlReads, relays: Relays, processors: list[ProcessorStatus]) -> Health:
+def _health(
+    reads: SqlReads, relays: Relays, processors: list[ProcessorStatus], polling: Polling | None
+) -> Health:
     return Health(
         outbox=reads.outbox_depth,
         history_outbox=lambda: reads.outbox_depth(HISTORY),
@@ -277,6 +291,7 @@ def _health(reads: SqlReads, relays: Relays, processors: list[ProcessorStatus]) 
         relay=lambda: relays.statuses,
         history_relay=lambda: relays.history_statuses,
         processors=lambda: processors,
+        polling=polling.status if polling else None,
         clock=now,
     )
 

@@ -54,6 +54,20 @@ class Guards:
         return {name: await guard.state() for name, guard in self.by_name.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Main:
+    """The main job and what it is made of.
+
+    Args:
+        sources: who can be asked, by name.
+    """
+
+    latest: LatestPrice
+    guards: Guards
+    asking: Asking
+    sources: Mapping[str, Source]
+
+
 def budget_of(settings: Settings, provider: str) -> Budget:
     """Return what a provider's plan allows.
 
@@ -79,7 +93,7 @@ async def latest_prices(  # noqa: PLR0913
     sessions: Sessions,
     shard_of: Callable[[str], int],
     clock: Callable[[], datetime],
-) -> AsyncIterator[tuple[LatestPrice, Guards]]:
+) -> AsyncIterator[Main]:
     """Give the main job; leaving stops what is under way."""
     budgets = SqlBudgets(database)
     allowed = {name: budget_of(settings, name) for name in providers if name != UNGUARDED}
@@ -112,7 +126,7 @@ async def latest_prices(  # noqa: PLR0913
             asking, stored=stored, receipts=receipts, sessions=sessions, clock=clock
         )
         stack.push_async_callback(latest.aclose)
-        yield latest, Guards(guards)
+        yield Main(latest, Guards(guards), asking, sources)
 
 
 def _keeping(door: Door) -> Keep:

@@ -4,7 +4,10 @@ PricewireError
 ├── InvalidRequest              422  the caller's input is wrong; says what would be right
 │   ├── InvalidSymbol
 │   └── InvalidParameter
-├── NotFound                    404  no such event, raw response …
+├── NotFound                    404  no such event, raw response, job …
+├── BodyTooLarge                413
+├── PlanExceeded                409  a polling job does not fit into a provider's budget
+├── TooManyJobs                 409
 ├── ProviderError               502  a provider's answer is no price
 │   ├── UnknownSymbol           404
 │   ├── NotAPrice               502  malformed, artificial, other symbol, zero …
@@ -17,7 +20,8 @@ PricewireError
 ├── StoreError                  500
 │   ├── StoreUnavailable        503  no connection, or it was lost: the outcome may be unknown
 │   ├── StoreBusy               503  a lock was not to be had in time
-│   └── RecordRefused           500  this record can never be stored
+│   ├── RecordRefused           500  this record can never be stored
+│   └── PollOvertaken           409  a poll's prices came after another process took the job
 ├── KafkaTrouble                503
 │   ├── KafkaUnavailable        503
 │   └── TopicMismatch           503  the topic is not as configured
@@ -79,6 +83,30 @@ class NotFound(PricewireError):
     code = "not_found"
     title = "Not found"
     status = 404
+
+
+class BodyTooLarge(PricewireError):
+    code = "body_too_large"
+    title = "Body is too large"
+    status = 413
+
+
+class PlanExceeded(PricewireError):
+    """A polling job that its provider's budget cannot hold; `plan` has the numbers."""
+
+    code = "plan_exceeded"
+    title = "The plan cannot hold this job"
+    status = 409
+
+    def __init__(self, detail: str, plan: object) -> None:
+        super().__init__(detail)
+        self.plan = plan
+
+
+class TooManyJobs(PricewireError):
+    code = "too_many_jobs"
+    title = "Too many jobs"
+    status = 409
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +233,14 @@ class StoreBusy(StoreError):
 class RecordRefused(StoreError):
     code = "record_refused"
     title = "Record cannot be stored"
+
+
+class PollOvertaken(StoreError):
+    """The job was taken over, changed or deleted, or the poll has these prices already."""
+
+    code = "poll_overtaken"
+    title = "Another process polls this job"
+    status = 409
 
 
 class KafkaTrouble(PricewireError):

@@ -15,6 +15,7 @@ from pricewire.cli import (
     backfill,
     fetch,
     imports,
+    jobs,
     kafka,
     parse,
     processors,
@@ -44,6 +45,7 @@ app.command("fetch")(fetch.fetch)
 app.command("backfill")(backfill.backfill)
 app.command("import")(imports.import_file)
 app.add_typer(processors.app, name="dlq")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(store.app, name="store")
 app.add_typer(verify.app, name="verify")

@@ -30,7 +30,7 @@ def ask(
     exact: bool = False,
     seconds: float = SECONDS,
 ) -> Any:
-    """Return the service's answer.
+    """Return the service's answer, None where it is empty.
 
     Args:
         exact: numbers come as the text that they are written with.
@@ -48,6 +48,8 @@ def ask(
     )
     try:
         with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310
+            if answer.status == 204:
+                return None
             return json.load(answer, **_EXACT) if exact else json.load(answer)
     except urllib.error.HTTPError as error:
         raise PricewireError(_detail(error)) from None

@@ -4,7 +4,7 @@
 them and are made in the next one. A plan *lasts* if never more calls wait than one poll of each job
 has, whenever the jobs begin; for a single job that is: each poll is complete before the next one is
 due. Invariant: it lasts exactly if the calls that come due in the length of a window, on average,
-are no more than the window allows (docs/decisions/0015 has the proof, tests simulate it).
+are no more than the window allows (docs/decisions/0019 has the proof, tests simulate it).
 """
 
 from __future__ import annotations

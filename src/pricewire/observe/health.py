@@ -7,11 +7,13 @@ service degraded, not unready: prices are recorded and wait in the outbox.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Protocol
 
 from pricewire.errors import StoreError
 from pricewire.services.outage import KAFKA_AWAY, TOPIC_MISMATCH, ShardStatus
+from pricewire.services.polling import PollingStatus
 from pricewire.services.processing import ProcessorStatus
 
 
@@ -32,9 +34,10 @@ class Health:
         relay: statuses of the shards that this process relays; empty if it does not;
             `history_relay`: those of past prices.
         processors: statuses of the processors that run here.
+        polling: of jobs; None where this process polls none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         *,
         outbox: Callable[[], Awaitable[Depth]],
@@ -43,6 +46,7 @@ class Health:
         relay: Callable[[], Sequence[ShardStatus]],
         history_relay: Callable[[], Sequence[ShardStatus]],
         processors: Callable[[], Sequence[ProcessorStatus]],
+        polling: PollingStatus | None = None,
         clock: Callable[[], datetime],
     ) -> None:
         self._outbox = outbox
@@ -51,6 +55,7 @@ class Health:
         self._relay = relay
         self._history_relay = history_relay
         self._processors = processors
+        self._polling = polling
         self._clock = clock
 
     async def report(self) -> tuple[bool, dict[str, Any]]:
@@ -73,6 +78,8 @@ class Health:
                 parts[name] = _relay_part(statuses)
         for processor in self._processors():
             parts[processor.name] = _processor_part(processor)
+        if self._polling is not None:
+            parts["polling"] = _polling_part(self._polling)
         return ready, {"status": _overall(parts, ready=ready), "parts": parts}
 
     def _outbox_part(self, depth: Depth) -> dict[str, Any]:
@@ -109,6 +116,10 @@ def _processor_part(status: ProcessorStatus) -> dict[str, Any]:
         "restarts": status.restarts,
         "last_error": status.last_error,
     }
+
+
+def _polling_part(status: PollingStatus) -> dict[str, Any]:
+    return {"status": "degraded" if status.last_error else "up", **asdict(status)}
 
 
 def _overall(parts: dict[str, Any], *, ready: bool) -> str:

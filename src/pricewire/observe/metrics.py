@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from pricewire.services.outage import ShardStatus
+from pricewire.services.polling import PollingStatus
 from pricewire.services.processing import ProcessorStatus
 
 
@@ -23,6 +24,7 @@ class Metrics:
         relay: statuses of the shards that this process relays, of all topics.
         recorded: how many prices passed the door here.
         processors: statuses of the processors that run here.
+        polling: of jobs; None where this process polls none.
     """
 
     def __init__(
@@ -31,12 +33,13 @@ class Metrics:
         relay: Callable[[], Sequence[ShardStatus]],
         recorded: Callable[[], int],
         processors: Callable[[], Sequence[ProcessorStatus]],
+        polling: PollingStatus | None = None,
     ) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._registry.register(_Parts(relay, recorded, processors))
+        self._registry.register(_Parts(relay, recorded, processors, polling))
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -48,10 +51,12 @@ class _Parts(Collector):
         relay: Callable[[], Sequence[ShardStatus]],
         recorded: Callable[[], int],
         processors: Callable[[], Sequence[ProcessorStatus]],
+        polling: PollingStatus | None = None,
     ) -> None:
         self._relay = relay
         self._recorded = recorded
         self._processors = processors
+        self._polling = polling
 
     def collect(self) -> Iterable[Metric]:
         recorded = CounterMetricFamily("pricewire_prices_recorded", "Prices recorded here.")
@@ -59,6 +64,19 @@ class _Parts(Collector):
         yield recorded
         yield from _relay_metrics(self._relay())
         yield from _processor_metrics(self._processors())
+        if self._polling is not None:
+            yield from _polling_metrics(self._polling)
+
+
+def _polling_metrics(status: PollingStatus) -> Iterator[Metric]:
+    polls = CounterMetricFamily(
+        "pricewire_polls", "Polls of jobs here, by what became of them.", labels=["outcome"]
+    )
+    for outcome in ("made", "failed", "late", "missed", "overtaken"):
+        polls.add_metric([outcome], getattr(status, outcome))
+    running = GaugeMetricFamily("pricewire_polls_running", "Polls under way here.")
+    running.add_metric([], status.running)
+    return iter((polls, running))
 
 
 def _processor_metrics(statuses: Sequence[ProcessorStatus]) -> Iterator[Metric]:

@@ -1,9 +1,10 @@
 """Asks providers in order until one gives a price that will do, and records it.
 
-`latest` calls it. Those who want the same at the same time share one call and one event. The order
-is the default provider and then the fallbacks; a provider that the caller named has none: nobody
-who asks for one wants another's price (docs/decisions/0013). Invariant: each answer of a provider
-is kept once, with the prices that were taken from it.
+`latest` calls it, and `polling`, whose calls are its own. Those who want the same at the same time
+share one call and one event. The order is the default provider and then the fallbacks; a provider
+that the caller named has none: nobody who asks for one wants another's price
+(docs/decisions/0013). Invariant: each answer of a provider is kept once, with the prices that were
+taken from it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pricewire.errors import (
 )
 from pricewire.services.fetching import Source
 from pricewire.services.flights import Flights
-from pricewire.services.recording import Door
+from pricewire.services.recording import Door, Fence
 
 Outcome = RecordedPrice | ProviderError
 
@@ -117,6 +118,40 @@ class Asking:
             for symbol in some:
                 self._flights.begin((symbol, wanted), self._in_order(symbol, wanted, call))
 
+    async def poll(
+        self, symbols: Sequence[str], wanted: Wanted, fence: Fence
+    ) -> dict[str, Outcome]:
+        """Ask for at most as many symbols as one call may name, for a polling job.
+
+        Nobody joins in: what is recorded is recorded by the right of the job.
+
+        Raises:
+            StoreError: not all could be recorded; `PollOvertaken`: the fence does not hold.
+        """
+        call = None
+        if len(symbols) > 1:
+            call = asyncio.create_task(self._first(tuple(symbols), wanted, fence))
+        try:
+            return dict(
+                await asyncio.gather(*(self._polled(one, wanted, call, fence) for one in symbols))
+            )
+        finally:
+            if call is not None:
+                call.cancel()
+                await asyncio.wait([call])
+
+    async def _polled(
+        self,
+        symbol: str,
+        wanted: Wanted,
+        call: asyncio.Task[dict[str, Outcome]] | None,
+        fence: Fence,
+    ) -> tuple[str, Outcome]:
+        try:
+            return symbol, (await self._in_order(symbol, wanted, call, fence)).price
+        except ProviderError as error:
+            return symbol, error
+
     async def aclose(self) -> None:
         """Stop what is under way."""
         await self._flights.aclose()
@@ -129,12 +164,18 @@ class Asking:
             raise InvalidParameter(f"there is no provider {name[:64]!r} here; there is {known}")
         return source
 
-    async def _first(self, symbols: Sequence[str], wanted: Wanted) -> dict[str, Outcome]:
+    async def _first(
+        self, symbols: Sequence[str], wanted: Wanted, fence: Fence | None = None
+    ) -> dict[str, Outcome]:
         seconds = self._seconds / len(wanted.sources)
-        return await self._ask(wanted, 0, symbols, seconds)
+        return await self._ask(wanted, 0, symbols, seconds, fence)
 
     async def _in_order(
-        self, symbol: str, wanted: Wanted, first: asyncio.Task[dict[str, Outcome]] | None = None
+        self,
+        symbol: str,
+        wanted: Wanted,
+        first: asyncio.Task[dict[str, Outcome]] | None = None,
+        fence: Fence | None = None,
     ) -> Asked:
         end = asyncio.get_running_loop().time() + self._seconds
         errors: list[tuple[str, ProviderError]] = []
@@ -143,9 +184,9 @@ class Asking:
             share = (end - asyncio.get_running_loop().time()) / (len(wanted.sources) - turn)
             try:
                 if turn == 0 and first is not None:
-                    outcomes = await self._of_many(symbol, wanted, first, share)
+                    outcomes = await self._of_many(symbol, wanted, first, share, fence)
                 else:
-                    outcomes = await self._ask(wanted, turn, (symbol,), share)
+                    outcomes = await self._ask(wanted, turn, (symbol,), share, fence)
                 outcome = outcomes.get(symbol) or NotAPrice(f"{source.name} gave no price")
                 if isinstance(outcome, ProviderError):
                     raise outcome
@@ -160,15 +201,21 @@ class Asking:
         wanted: Wanted,
         call: asyncio.Task[dict[str, Outcome]],
         seconds: float,
+        fence: Fence | None,
     ) -> dict[str, Outcome]:
         """Return what a call for several symbols gave; ask alone where one spoilt it for all."""
         try:
             return await asyncio.shield(call)
         except UnknownSymbol:
-            return await self._ask(wanted, 0, (symbol,), seconds)
+            return await self._ask(wanted, 0, (symbol,), seconds, fence)
 
     async def _ask(
-        self, wanted: Wanted, turn: int, symbols: Sequence[str], seconds: float
+        self,
+        wanted: Wanted,
+        turn: int,
+        symbols: Sequence[str],
+        seconds: float,
+        fence: Fence | None,
     ) -> dict[str, Outcome]:
         """Ask one provider by one call; record what will do, and the answer in any case.
 
@@ -183,7 +230,7 @@ class Asking:
         if len(wanted.sources) > 1 or wanted.kind is not None or len(symbols) > 1:
             fetched, refused = await self._chosen(fetched, symbols, wanted)
             outcomes.update(refused)
-        for price in await self._door.record(fetched):
+        for price in await self._door.record(fetched, fence):
             outcomes[price.draft.quote.symbol] = price
         return outcomes
 

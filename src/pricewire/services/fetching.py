@@ -69,6 +69,15 @@ class Source(Protocol):
         """Tell whether somebody is asked over a network."""
         ...
 
+    async def room(self) -> int:
+        """Return how many symbols a call may name now: `batch`, or what the budget has left where
+        it counts each symbol, at least one.
+
+        Raises:
+            StoreError: the budget cannot be read.
+        """
+        ...
+
     async def ask(self, symbols: Sequence[str], *, seconds: float, patient: bool) -> Fetched:
         """Ask for at most `batch` symbols.
 
@@ -92,6 +101,9 @@ class Unguarded:
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
         self.name = provider.name
+
+    async def room(self) -> int:
+        return self.batch
 
     async def ask(self, symbols: Sequence[str], **_: object) -> Fetched:
         return await self._provider.fetch(symbols[0])

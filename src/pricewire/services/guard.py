@@ -12,7 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from pricewire.domain.budget import Remaining
+from pricewire.domain.budget import Budget, Remaining
 from pricewire.domain.quote import Fetched, RawResponse, Span
 from pricewire.errors import (
     InvalidParameter,
@@ -106,6 +106,20 @@ class Guard:
         most = self._spending.budget.most_at_once if self._credit_per_symbol else None
         batch = self._many.batch if self._many else 1
         return batch if most is None else min(batch, most)
+
+    @property
+    def budget(self) -> Budget:
+        return self._spending.budget
+
+    @property
+    def credit_per_symbol(self) -> bool:
+        return self._credit_per_symbol
+
+    async def room(self) -> int:
+        if not self._credit_per_symbol or self.batch == 1:
+            return self.batch
+        left = min((one.calls for one in await self._spending.remaining()), default=self.batch)
+        return max(1, min(self.batch, left))
 
     async def ask(self, symbols: Sequence[str], *, seconds: float, patient: bool) -> Fetched:
         clock = asyncio.get_running_loop().time

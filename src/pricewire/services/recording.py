@@ -22,6 +22,7 @@ from uuid import UUID
 from pricewire.domain.event import MAX_VALUE_BYTES, Draft, RecordedPrice
 from pricewire.domain.quote import Fetched, Quote, RawResponse
 from pricewire.errors import (
+    PollOvertaken,
     RecordRefused,
     ShuttingDown,
     StoreBusy,
@@ -34,21 +35,43 @@ MAX_WAITING = 10_000
 
 
 @dataclass(frozen=True, slots=True)
+class Fence:
+    """By what right a polling job's prices are recorded (docs/decisions/0019).
+
+    Args:
+        epoch: the job's when the poll was claimed; any later one means that it is not ours.
+        due: the due time that is polled; each symbol is recorded once for it.
+    """
+
+    job_id: UUID
+    epoch: int
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """What one caller wants recorded: a raw response and the drafts made from it."""
+    """What one caller wants recorded: a raw response and the drafts made from it.
+
+    Args:
+        fence: must hold in the transaction that records; None where nothing has to.
+    """
 
     raw: RawResponse
     drafts: tuple[Draft, ...]
+    fence: Fence | None = None
+
+
+Written = list[RecordedPrice] | PollOvertaken
+"""What became of an entry: its prices; or its fence did not hold, and only its raw answer is kept,
+while the rest of its group is recorded."""
 
 
 class RecordingStore(Protocol):
-    async def record(
-        self, group: Sequence[Entry], *, again: bool = False
-    ) -> list[list[RecordedPrice]]:
+    async def record(self, group: Sequence[Entry], *, again: bool = False) -> Sequence[Written]:
         """Record `group` in one transaction, each symbol in the group's order.
 
         With `again`, entries whose raw response is there already are found, not recorded, and
-        locks are waited for only briefly.
+        locks are waited for only briefly. What was recorded is found though its fence has fallen.
 
         Raises:
             StoreError: nothing of the group is recorded; `StoreUnavailable`: that is not known.
@@ -108,11 +131,12 @@ class Door:
         self.recorded = 0
         """How many prices were recorded here since the start."""
 
-    async def record(self, fetched: Fetched) -> list[RecordedPrice]:
+    async def record(self, fetched: Fetched, fence: Fence | None = None) -> list[RecordedPrice]:
         """Record every quote of `fetched`; return them in order once they are committed.
 
         Raises:
             RecordRefused: this can never be stored.
+            PollOvertaken: the fence does not hold; only the raw answer is kept.
             StoreError: the database is away or busy, or too many wait already.
             ShuttingDown: the door is closed.
         """
@@ -120,19 +144,19 @@ class Door:
             raise ShuttingDown
         if len(self._waiting) >= MAX_WAITING:
             raise StoreBusy(f"{MAX_WAITING} prices wait to be recorded already")
-        entry = self._entry(fetched)
+        entry = self._entry(fetched, fence)
         member = _Member(entry, asyncio.get_running_loop().create_future())
         self._waiting.append(member)
         self._news.set()
         return await member.result
 
-    def _entry(self, fetched: Fetched) -> Entry:
+    def _entry(self, fetched: Fetched, fence: Fence | None) -> Entry:
         now = self._clock()
         drafts = tuple(
             self._draft(fetched.raw, position, quote, now)
             for position, quote in enumerate(fetched.quotes)
         )
-        return Entry(fetched.raw, drafts)
+        return Entry(fetched.raw, drafts, fence)
 
     def _draft(self, raw: RawResponse, position: int, quote: Quote, now: datetime) -> Draft:
         value, headers = self._encode(quote, provider=raw.provider, raw_response_id=raw.id)
@@ -185,8 +209,8 @@ class Door:
         except StoreError:
             await self._write_each(group)
             return
-        for member, prices in zip(group, results, strict=True):
-            self._settle(member, prices)
+        for member, written in zip(group, results, strict=True):
+            self._settle(member, written)
         self._tell(results)
 
     async def _write_each(self, group: list[_Member]) -> None:
@@ -210,18 +234,22 @@ class Door:
 
     async def _write_alone(self, member: _Member) -> StoreError | None:
         try:
-            [prices] = await self._store.record([member.entry], again=True)
+            [written] = await self._store.record([member.entry], again=True)
         except StoreError as error:
             return error
-        self._settle(member, prices)
-        self._tell([prices])
+        self._settle(member, written)
+        self._tell([written])
         return None
 
-    def _settle(self, member: _Member, prices: list[RecordedPrice]) -> None:
-        for price in prices:
+    def _settle(self, member: _Member, written: Written) -> None:
+        if isinstance(written, PollOvertaken):
+            member.fail(written)
+            return
+        for price in written:
             self.latest[price.event_id.symbol] = price
-        self.recorded += len(prices)
-        member.settle(prices)
+        self.recorded += len(written)
+        member.settle(written)
 
-    def _tell(self, results: Sequence[Sequence[RecordedPrice]]) -> None:
-        self._committed({price.draft.shard for prices in results for price in prices})
+    def _tell(self, results: Sequence[Written]) -> None:
+        recorded = (one for one in results if not isinstance(one, PollOvertaken))
+        self._committed({price.draft.shard for prices in recorded for price in prices})

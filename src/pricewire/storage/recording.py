@@ -1,13 +1,14 @@
 """Writes what passes the door: raw responses, prices, events, outbox, in one transaction.
 
-`services.recording` calls it. Invariant: the symbols' rows are locked, in the one order, before
-their sequences are taken and before an outbox id is drawn, so that for each symbol commit order is
-sequence order is outbox order, with any number of processes.
+`services.recording` calls it. Invariant: jobs' rows and then the symbols' rows are locked, in the
+one order, before their sequences are taken and before an outbox id is drawn, so that for each
+symbol commit order is sequence order is outbox order, with any number of processes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import msgspec
@@ -16,10 +17,11 @@ from sqlalchemy import Connection, bindparam, select, text
 from pricewire.domain.event import PRICE_RECORDED, Draft, EventId, RecordedPrice
 from pricewire.domain.quote import RawResponse
 from pricewire.errors import StoreBusy
-from pricewire.services.recording import Entry
+from pricewire.services.recording import Entry, Written
 from pricewire.storage.bulk import insert_rows, update_by_key
 from pricewire.storage.database import Database, Rank
-from pricewire.storage.tables import events, outbox, prices, raw_responses, symbols
+from pricewire.storage.fences import Fences, poll_rows
+from pricewire.storage.tables import events, outbox, polls, prices, raw_responses, symbols
 
 _LOCK_SYMBOLS = (
     select(symbols.c.symbol, symbols.c.last_sequence)
@@ -41,9 +43,7 @@ class SqlRecordingStore:
         self._database = database
         self._known: set[str] = set()
 
-    async def record(
-        self, group: Sequence[Entry], *, again: bool = False
-    ) -> list[list[RecordedPrice]]:
+    async def record(self, group: Sequence[Entry], *, again: bool = False) -> list[Written]:
         names = sorted({draft.quote.symbol for entry in group for draft in entry.drafts})
         await self._make_known(names)
         try:
@@ -78,16 +78,21 @@ class LostSymbols(StoreBusy):
 
 def _record(
     connection: Connection, group: Sequence[Entry], names: Sequence[str], *, again: bool
-) -> list[list[RecordedPrice]]:
+) -> list[Written]:
     if again and connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL lock_timeout = '100ms'"))
+    fences = Fences.locked(connection, group)
     last = _lock(connection, names) if names else {}
     found = _find(connection, group) if again else {}
-    kept = _find_refusals(connection, group) if again else set()
-    fresh = [entry for entry in group if not _is_found(entry, found) and entry.raw.id not in kept]
+    there = {entry.raw.id for entry in group if _is_found(entry, found)}
+    overtaken = fences.fallen(entry for entry in group if entry.raw.id not in there)
+    allowed = [replace(one, drafts=()) if one.raw.id in overtaken else one for one in group]
+    kept = there | (_find_refusals(connection, allowed) if again else set())
+    fresh = [entry for entry in allowed if entry.raw.id not in kept]
     numbered = list(_number(fresh, last))
     _insert(connection, fresh, numbered, last)
-    return [_result(entry, found | dict(numbered)) for entry in group]
+    ids = found | dict(numbered)
+    return [overtaken.get(entry.raw.id) or _result(entry, ids) for entry in group]
 
 
 def _lock(connection: Connection, names: Sequence[str]) -> dict[str, int]:
@@ -151,6 +156,7 @@ def _insert(
         (prices, [_price_row(*row) for row in rows]),
         (events, [_event_row(*row) for row in rows]),
         (outbox, [_outbox_row(*row) for row in rows]),
+        *([(polls, polled)] if (polled := poll_rows(entries)) else []),
     )
     changed = {event_id.symbol: last[event_id.symbol] for _, event_id in numbered}
     update_by_key(connection, symbols.c.symbol, symbols.c.last_sequence, changed)

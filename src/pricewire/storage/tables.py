@@ -3,9 +3,9 @@
 `raw_responses`, `prices`, `events`, `publications`, `history_prices` and `history_publications` are
 append-only: triggers made by the migrations refuse every update and delete. `outbox` rows are
 deleted once published; `symbols`, `shards`, `store`, `processors`, `processor_states`,
-`candles`, `dead_letters`, `drops`, `budgets`, `calendars` and `trading_days` hold what changes.
-Past prices have tables of their own, so that bulk never makes the tables and indexes of live
-prices larger (docs/decisions/0015).
+`candles`, `dead_letters`, `drops`, `budgets`, `calendars`, `trading_days` and `jobs` hold what
+changes; `polls` says which price a job's due time got. Past prices have tables of their own, so
+that bulk never makes the tables and indexes of live prices larger (docs/decisions/0015).
 """
 
 from __future__ import annotations
@@ -304,6 +304,37 @@ trading_days = Table(
     Column("rest_ends_at", UtcDateTime),
     Column("early", Boolean, nullable=False),
     PrimaryKeyConstraint("exchange", "day"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("config", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("next_due", UtcDateTime, nullable=False),
+    Column("next_run", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("leased_until", UtcDateTime),
+    Column("tries", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False),
+    Column("made", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("missed", BigInteger, nullable=False),
+    Column("last_poll", UtcDateTime),
+    Column("last_error", Text),
+)
+
+# Without a foreign key: a deleted job's prices stay, and say whose they were.
+polls = Table(
+    "polls",
+    metadata,
+    Column("job_id", Uuid, nullable=False),
+    Column("due", UtcDateTime, nullable=False),
+    Column("symbol", SYMBOL, nullable=False),
+    Column("raw_response_id", Uuid, nullable=False),
+    PrimaryKeyConstraint("job_id", "due", "symbol"),
 )
 
 APPEND_ONLY = (

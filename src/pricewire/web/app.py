@@ -18,6 +18,7 @@ from pricewire.web import (
     backfills,
     events,
     imports,
+    jobs,
     prices,
     problems,
     processors,
@@ -25,6 +26,7 @@ from pricewire.web import (
     state,
     stored_prices,
 )
+from pricewire.web.limits import BodyLimit
 
 
 def create_app(services: Services) -> Starlette:
@@ -48,12 +50,14 @@ def create_app(services: Services) -> Starlette:
         averages,
         candles,
         imports,
+        jobs,
         backfills,
         providers,
         state,
         processors,
     ):
         api.include_router(room.routes(services))
+    api.add_middleware(BodyLimit)
     app = Starlette(routes=[Route(prices.PATH, latest_price), Mount("/", api)])
     for each in (app, api):
         problems.install(each)

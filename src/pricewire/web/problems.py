@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from pricewire.errors import Attempt, PricewireError, ProviderError
+from pricewire.errors import Attempt, PlanExceeded, PricewireError, ProviderError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -36,6 +36,7 @@ class Problem(BaseModel):
     instance: str
     retry_after: int | None = None
     attempts: list[Attempt] | None = None
+    plan: dict[str, Any] | None = None
 
 
 def install(app: Starlette) -> None:
@@ -70,6 +71,8 @@ def body(request: Request, error: PricewireError) -> dict[str, Any]:
     }
     if isinstance(error, ProviderError) and error.attempts:
         members["attempts"] = error.attempts
+    if isinstance(error, PlanExceeded):
+        members["plan"] = error.plan
     if error.retry_after is not None:
         members["retry_after"] = max(1, math.ceil(error.retry_after))
     return _members(request, error.status, error.code) | members
