@@ -144,11 +144,15 @@ def eventually(holds: Callable[[], bool], seconds: float = 20, pause: float = 0.
 
 
 class Load:
-    """Asks for prices from several threads until told to end; keeps what was acknowledged."""
+    """Asks for prices from several threads until told to end; keeps what was acknowledged.
+
+    `pace` may be set meanwhile: seconds that each thread waits before it asks again.
+    """
 
     def __init__(self, service: Service, symbols: list[str], threads: int = 8) -> None:
         self.acknowledged: list[dict[str, Any]] = []
         self.slowest = 0.0
+        self.pace = 0.0
         self._service = service
         self._symbols = symbols
         self._ended = threading.Event()
@@ -170,6 +174,7 @@ class Load:
         connection = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=15)
         while not self._ended.is_set():
             turn += 1
+            self._ended.wait(self.pace)
             symbol = self._symbols[turn % len(self._symbols)]
             began = time.monotonic()
             try:

@@ -158,7 +158,7 @@ async def running(
         averages, processing = _answers(stack, room) if parts.api else (None, None)
         candles = candles_answers(database, shard_of) if parts.api else None
         door = Door(
-            SqlRecordingStore(database),
+            SqlRecordingStore(database, partitions),
             encode=encode_price_event,
             shard_of=shard_of,
             clock=now,
@@ -187,7 +187,7 @@ async def running(
             )
             stack.push_async_callback(_stop, _start(polling.run(), crashed), polling.close)
         history = HistoryDoor(
-            SqlHistoryStore(database),
+            SqlHistoryStore(database, partitions),
             encode=encode_price_event,
             shard_of=shard_of,
             clock=now,

@@ -118,7 +118,7 @@ async def running_processor(
     _rest_the_collector()
     recipe = PROCESSORS[name]
     topics = _Topics(recipe, settings, connection, partitions)
-    processor = _processor(recipe, settings, connection, database, topics)
+    processor = _processor(recipe, settings, connection, database, topics, partitions)
     task = asyncio.create_task(asyncio.to_thread(processor.run))
     try:
         yield processor, task
@@ -257,6 +257,7 @@ def _processor(
     connection: Connection,
     database: Database,
     topics: _Topics,
+    partitions: int,
 ) -> Processor[Any]:
     step = recipe.step(settings)
     rules = ProducerRules(
@@ -291,7 +292,9 @@ def _processor(
         step,
         open_inputs=open_inputs,
         open_outputs=open_outputs,
-        store=LoopStore(SqlCheckpoints(database), step.name, asyncio.get_running_loop()),
+        store=LoopStore(
+            SqlCheckpoints(database, partitions), step.name, asyncio.get_running_loop()
+        ),
         rules=Rules(
             checkpoint_seconds=settings.checkpoint_seconds,
             retention_ms=None if hours < 0 else hours * HOUR_MS,

@@ -23,6 +23,7 @@ from pricewire.cli import (
     service,
     settings,
     store,
+    topics,
     verify,
 )
 from pricewire.errors import PricewireError
@@ -48,6 +49,7 @@ app.add_typer(processors.app, name="dlq")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(store.app, name="store")
+app.add_typer(topics.app, name="topics")
 app.add_typer(verify.app, name="verify")
 
 

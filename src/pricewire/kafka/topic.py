@@ -211,7 +211,8 @@ class KafkaTopic:
             raise TopicMismatch(
                 f"topic {self._plan.name} has {found} partitions, KAFKA_TOPIC_PARTITIONS says "
                 f"{self._plan.partitions}: nothing is published, as it would land out of order; "
-                f"set KAFKA_TOPIC_PARTITIONS={found} or use another topic"
+                f"set KAFKA_TOPIC_PARTITIONS={found}, use another topic, or `pricewire topics "
+                f"repartition --partitions {max(found, self._plan.partitions)}`"
             )
 
     def _check_config(self, admin: AdminClient) -> None:

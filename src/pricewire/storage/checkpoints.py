@@ -13,7 +13,7 @@ import msgspec
 import structlog
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, select, update
 
-from pricewire.errors import OwnerChanged
+from pricewire.errors import OwnerChanged, TopicMismatch
 from pricewire.services.processing import (
     Checkpoint,
     Claim,
@@ -72,16 +72,22 @@ class StoredState:
 
 
 class SqlCheckpoints:
-    """Fulfils `Checkpoints` on PostgreSQL and SQLite."""
+    """Fulfils `Checkpoints` on PostgreSQL and SQLite.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        partitions: how many the topic has, for those who claim.
+    """
+
+    def __init__(self, database: Database, partitions: int | None = None) -> None:
         self._database = database
+        self._partitions = partitions
 
     async def claim(self, claim: Claim) -> PartitionStart:
         make_row = self._database.insert(processors).on_conflict_do_nothing()
 
         def work(connection: Connection) -> PartitionStart:
-            connection.execute(make_row, _new_row(claim))
+            _check_partitions(connection, claim, self._partitions)
+            connection.execute(make_row, _new_row(claim) | {"partitions": self._partitions})
             return _claim(connection, claim)
 
         return await self._database.write(Rank.OTHER, work)
@@ -148,6 +154,26 @@ def _new_row(claim: Claim) -> dict[str, object]:
         "next_offset": None,
         "counters": "{}",
     }
+
+
+def _check_partitions(connection: Connection, claim: Claim, partitions: int | None) -> None:
+    """Refuse what would split symbols from their states.
+
+    Raises:
+        TopicMismatch: the states are kept for another number of partitions.
+    """
+    statement = select(processors.c.partitions).where(
+        processors.c.processor == claim.processor,
+        processors.c.topic_id == claim.topic_id,
+        processors.c.version == claim.version,
+        processors.c.partitions != partitions,
+    )
+    kept_for = connection.scalar(statement.limit(1))
+    if partitions is not None and kept_for is not None:
+        raise TopicMismatch(
+            f"{claim.processor} keeps its state for {kept_for} partitions, and the topic has "
+            f"{partitions}: run `pricewire topics repartition --partitions {partitions}`"
+        )
 
 
 def _claim(connection: Connection, claim: Claim) -> PartitionStart:

@@ -18,16 +18,21 @@ from pricewire.errors import StoreBusy
 from pricewire.services.history import PastDraft
 from pricewire.storage.bulk import copy_rows, known_keys, update_by_key
 from pricewire.storage.database import Database, Rank
-from pricewire.storage.recording import raw_row
+from pricewire.storage.recording import check_partitions, raw_row
 from pricewire.storage.tables import (
     history_outbox,
     history_prices,
     history_symbols,
     raw_responses,
+    store,
 )
 
 _LOCK_SYMBOLS = (
-    select(history_symbols.c.symbol, history_symbols.c.last_sequence)
+    select(
+        history_symbols.c.symbol,
+        history_symbols.c.last_sequence,
+        select(store.c.partitions).scalar_subquery(),
+    )
     .where(history_symbols.c.symbol.in_(bindparam("names", expanding=True)))
     .order_by(history_symbols.c.symbol)
     .with_for_update()
@@ -36,10 +41,15 @@ _IDENTITY = ("symbol", "timestamp", "nanosecond", "identity")
 
 
 class SqlHistoryStore:
-    """Fulfils `services.history.HistoryStore` on PostgreSQL and SQLite."""
+    """Fulfils `services.history.HistoryStore` on PostgreSQL and SQLite.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        partitions: for how many of them the drafts' shards were computed.
+    """
+
+    def __init__(self, database: Database, partitions: int | None = None) -> None:
         self._database = database
+        self._partitions = partitions
         self._known: set[str] = set()
         # SQLite has one writer: whoever comes with a live price waits for the end of this one.
         self.transaction_rows = 200 if database.is_sqlite else 1_000
@@ -72,7 +82,8 @@ class SqlHistoryStore:
     ) -> list[EventId]:
         if not drafts:
             return []
-        rows = connection.execute(_LOCK_SYMBOLS, {"names": names})
+        rows = connection.execute(_LOCK_SYMBOLS, {"names": names}).all()
+        check_partitions(rows[0][2] if rows else None, self._partitions)
         last: dict[str, int] = {row[0]: row[1] for row in rows}
         if len(last) < len(names):
             self._known.clear()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from pricewire.domain.event import EventId, EventState, Publication, Receipt, Source
 from pricewire.domain.quote import RawResponse
@@ -20,9 +20,12 @@ from pricewire.services.receipts import StoredReceipt
 from pricewire.storage.database import Database, Rank
 from pricewire.storage.event_tables import ALL_EVENT_TABLES, LIVE, EventTables, tables_of
 from pricewire.storage.outbox import raise_generation, read_source
-from pricewire.storage.tables import prices, raw_responses, store
+from pricewire.storage.tables import prices, processors, raw_responses, store
 
 MAX_PRICES = 100_000
+
+
+_STATES_FOR = select(func.count()).where(processors.c.partitions == bindparam("before"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,5 +173,11 @@ def _adopt_partitions(connection: Connection, partitions: int, wanted_by: str) -
             f"{partitions}: start it as it was, with KAFKA_TOPIC_PARTITIONS={before} or on the "
             "in-memory cluster if that is where they were recorded, until they are published; "
             "then change it"
+        )
+    if before is not None and connection.scalar(_STATES_FOR, {"before": before}):
+        raise StartupError(
+            f"processors keep their states for {before} partitions, and {wanted_by} {partitions}: "
+            f"set KAFKA_TOPIC_PARTITIONS={before}, or run `pricewire topics repartition "
+            "--partitions N` for more"
         )
     connection.execute(update(store).values(partitions=partitions))

@@ -16,15 +16,15 @@ from sqlalchemy import Connection, bindparam, select, text
 
 from pricewire.domain.event import PRICE_RECORDED, Draft, EventId, RecordedPrice
 from pricewire.domain.quote import RawResponse
-from pricewire.errors import StoreBusy
+from pricewire.errors import StoreBusy, StoreUnavailable
 from pricewire.services.recording import Entry, Written
 from pricewire.storage.bulk import insert_rows, update_by_key
 from pricewire.storage.database import Database, Rank
 from pricewire.storage.fences import Fences, poll_rows
-from pricewire.storage.tables import events, outbox, polls, prices, raw_responses, symbols
+from pricewire.storage.tables import events, outbox, polls, prices, raw_responses, store, symbols
 
 _LOCK_SYMBOLS = (
-    select(symbols.c.symbol, symbols.c.last_sequence)
+    select(symbols.c.symbol, symbols.c.last_sequence, select(store.c.partitions).scalar_subquery())
     .where(symbols.c.symbol.in_(bindparam("names", expanding=True)))
     .order_by(symbols.c.symbol)
     .with_for_update()
@@ -37,10 +37,15 @@ _Identity = tuple[UUID, str, int]
 
 
 class SqlRecordingStore:
-    """Fulfils `services.recording.RecordingStore` on PostgreSQL and SQLite."""
+    """Fulfils `services.recording.RecordingStore` on PostgreSQL and SQLite.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        partitions: for how many of them the drafts' shards were computed.
+    """
+
+    def __init__(self, database: Database, partitions: int | None = None) -> None:
         self._database = database
+        self._partitions = partitions
         self._known: set[str] = set()
 
     async def record(self, group: Sequence[Entry], *, again: bool = False) -> list[Written]:
@@ -48,7 +53,10 @@ class SqlRecordingStore:
         await self._make_known(names)
         try:
             return await self._database.write(
-                Rank.DOOR, lambda connection: _record(connection, group, names, again=again)
+                Rank.DOOR,
+                lambda connection: _record(
+                    connection, group, names, again=again, partitions=self._partitions
+                ),
             )
         except LostSymbols:
             # The database went back to a time before these symbols: the next try makes them anew.
@@ -76,13 +84,31 @@ class LostSymbols(StoreBusy):
     """Rows of symbols are gone that were there."""
 
 
+class PartitionsChanged(StoreUnavailable):
+    """Events are recorded for another number of partitions by now."""
+
+
+def check_partitions(now: int | None, partitions: int | None) -> None:
+    """Raise PartitionsChanged where the store has another number than the caller."""
+    if partitions is not None and now is not None and now != partitions:
+        raise PartitionsChanged(
+            f"events are recorded for {now} partitions by now: start this process again with "
+            f"KAFKA_TOPIC_PARTITIONS={now}"
+        )
+
+
 def _record(
-    connection: Connection, group: Sequence[Entry], names: Sequence[str], *, again: bool
+    connection: Connection,
+    group: Sequence[Entry],
+    names: Sequence[str],
+    *,
+    again: bool,
+    partitions: int | None,
 ) -> list[Written]:
     if again and connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL lock_timeout = '100ms'"))
     fences = Fences.locked(connection, group)
-    last = _lock(connection, names) if names else {}
+    last = _lock(connection, names, partitions) if names else {}
     found = _find(connection, group) if again else {}
     there = {entry.raw.id for entry in group if _is_found(entry, found)}
     overtaken = fences.fallen(entry for entry in group if entry.raw.id not in there)
@@ -95,10 +121,14 @@ def _record(
     return [overtaken.get(entry.raw.id) or _result(entry, ids) for entry in group]
 
 
-def _lock(connection: Connection, names: Sequence[str]) -> dict[str, int]:
-    """Lock the symbols' rows; return their last sequences."""
-    rows = connection.execute(_LOCK_SYMBOLS, {"names": names})
+def _lock(connection: Connection, names: Sequence[str], partitions: int | None) -> dict[str, int]:
+    """Lock the symbols' rows; return their last sequences.
+
+    Whoever changes the number of partitions locks the table against this very statement.
+    """
+    rows = connection.execute(_LOCK_SYMBOLS, {"names": names}).all()
     last: dict[str, int] = {row[0]: row[1] for row in rows}
+    check_partitions(rows[0][2] if rows else None, partitions)
     if len(last) < len(names):
         raise LostSymbols("the database has lost symbols that it had; trying again")
     return last

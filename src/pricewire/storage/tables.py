@@ -213,6 +213,8 @@ processors = Table(
     Column("next_offset", BigInteger),
     Column("logged_at", BigInteger),
     Column("counters", Text, nullable=False),
+    # How many the topic had: which symbols' states are in which partition follows from it.
+    Column("partitions", Integer),
     PrimaryKeyConstraint("processor", "partition"),
 )
 
