@@ -185,7 +185,9 @@ def processing_answers(
         lag=Lag(SqlCheckpoints(database), topics=origins, ends=ends, clock=clock),
         dead_letters={
             topic: DeadLetters(
-                KafkaDeadLetters(connection, dead[topic], topic, partitions), SqlOutcomes(database)
+                KafkaDeadLetters(connection, dead[topic], topic, partitions),
+                SqlOutcomes(database),
+                clock,
             )
             for topic in topics
         },

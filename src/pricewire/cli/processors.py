@@ -50,7 +50,7 @@ def lag() -> None:
 @app.command("list")
 def list_letters(
     limit: Annotated[int, typer.Option("-n", help="At most so many, 1 to 1000.")] = 50,
-    state: Annotated[str | None, typer.Option(help="open, redriven or dropped")] = None,
+    state: Annotated[str | None, typer.Option(help="open, redriving, redriven or dropped")] = None,
     error_class: ErrorClass = None,
     origin: Origin = None,
 ) -> None:

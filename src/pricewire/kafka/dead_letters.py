@@ -7,7 +7,7 @@ and for whom; what is no dead letter of a processor of ours is not shown as one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -72,6 +72,36 @@ class KafkaDeadLetters:
     async def put_back(self, letter: DeadLetter) -> int:
         return await asyncio.to_thread(self._put_back, letter)
 
+    async def origin_ends(self) -> Mapping[int, int]:
+        return await asyncio.to_thread(self._origin_ends)
+
+    async def find_put_back(self, letter: DeadLetter, start: int) -> int | None:
+        return await asyncio.to_thread(self._find_put_back, letter, start)
+
+    def _origin_ends(self) -> dict[int, int]:
+        with self._reading() as consumer:
+            places = [TopicPartition(self._origin, one) for one in range(self._partitions)]
+            return {place.partition: self._ends(consumer, place)[1] for place in places}
+
+    def _find_put_back(self, letter: DeadLetter, start: int) -> int | None:
+        """Read the partition that it came from, from where it ended before to where it ends now."""
+        place = TopicPartition(self._origin, letter.origin_partition, start)
+        with self._reading() as consumer:
+            low, high = self._ends(consumer, place)
+            place.offset = max(low, start)
+            consumer.assign([place])
+            at = place.offset
+            while at < high:
+                for message in self._batch(consumer):
+                    at = (message.offset() or 0) + 1
+                    headers: Any = message.headers() or []
+                    if ("pw-redrive", self._mark(letter)) in headers:
+                        return message.offset()
+        return None
+
+    def _mark(self, letter: DeadLetter) -> bytes:
+        return f"{self._topic.name}/{letter.id}".encode()
+
     def _open(self, consumer: Consumer, number: int, last: int | None) -> int:
         """Go where reading starts; return the end, 0 where there is nothing."""
         place = TopicPartition(self._topic.name, number)
@@ -132,11 +162,10 @@ class KafkaDeadLetters:
             "message.timeout.ms": int(SECONDS * 1000),
             "message.max.bytes": MAX_DEAD_LETTER_BYTES,
         }
-        mark = f"{self._topic.name}/{letter.id}".encode()
         # Others have counted it, or set it aside themselves; without a number it would count again.
         whose = (REDRIVEN_FOR, letter.processor.encode())
         kept = (header for header in letter.headers if header[0] != REDRIVEN_FOR)
-        headers: Any = [*kept, ("pw-redrive", mark), whose]
+        headers: Any = [*kept, ("pw-redrive", self._mark(letter)), whose]
         producer = Producer(config)
         producer.produce(
             self._origin,

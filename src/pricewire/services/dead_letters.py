@@ -1,13 +1,15 @@
 """Dead letters: what processors set aside, looked at, put back once, or given up.
 
 `GET` and `POST /v1/dead-letters…` ask. Invariant: a dead letter is put back at most once: it is
-claimed in the database before it is produced, and the claim is undone only if producing failed.
+claimed in the database before it is produced, and where it was broken off in between, the topic is
+read from where it ended before, to see whether it arrived (docs/decisions/0021).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -15,12 +17,16 @@ from pricewire.domain.event import EventId, Source, parse_event_id, parse_source
 from pricewire.errors import InvalidParameter, KafkaTrouble, NotFound
 
 MAX_LISTED = 1_000
+REDRIVE_SECONDS = 15.0
+"""After so long nothing of a redrive that was broken off can arrive any more: its producer gives up
+before. Then somebody else may go on with it."""
 
 
 class Outcome(StrEnum):
     """What became of a dead letter."""
 
     OPEN = "open"
+    REDRIVING = "redriving"
     REDRIVEN = "redriven"
     DROPPED = "dropped"
 
@@ -107,6 +113,14 @@ class DeadLetterTopic(Protocol):
 
     async def find(self, letter: DeadLetterId) -> DeadLetter | None: ...
 
+    async def origin_ends(self) -> Mapping[int, int]:
+        """Return where the partitions of `origin` end now."""
+        ...
+
+    async def find_put_back(self, letter: DeadLetter, start: int) -> int | None:
+        """Return where it was put back, at `start` or behind; None if it was not."""
+        ...
+
     async def put_back(self, letter: DeadLetter) -> int:
         """Produce it where it came from, marked as redriven; return its new offset."""
         ...
@@ -126,7 +140,26 @@ class Outcomes(Protocol):
         """
         ...
 
-    async def unclaim(self, topic_id: str, letter: DeadLetterId) -> None: ...
+    async def begin(
+        self, topic_id: str, letter: DeadLetterId, look_from: int, now: datetime
+    ) -> bool:
+        """Claim a letter for a redrive; False if it has an outcome, or somebody began already."""
+        ...
+
+    async def take_over(
+        self, topic_id: str, letter: DeadLetterId, before: datetime, now: datetime
+    ) -> int | None:
+        """Go on with a redrive that began before a time; return where to look for what it did.
+
+        None if there is none, or somebody else goes on with it.
+        """
+        ...
+
+    async def let_go(self, topic_id: str, letter: DeadLetterId) -> None:
+        """Let anybody go on with a redrive at once."""
+        ...
+
+    async def finish(self, topic_id: str, letter: DeadLetterId, new_offset: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +179,20 @@ class Told:
     new_offset: int | None = None
 
 
+def _is_open(outcome: Outcome | None, wanted: Outcome) -> bool:
+    """Whether there is something to do; a redrive may have been broken off."""
+    return outcome is None or (outcome is Outcome.REDRIVING and wanted is Outcome.REDRIVEN)
+
+
 class DeadLetters:
     """The use cases."""
 
-    def __init__(self, topic: DeadLetterTopic, outcomes: Outcomes) -> None:
+    def __init__(
+        self, topic: DeadLetterTopic, outcomes: Outcomes, clock: Callable[[], datetime]
+    ) -> None:
         self._topic = topic
         self._outcomes = outcomes
+        self._clock = clock
 
     async def listed(
         self, *, limit: int, outcome: Outcome | None, error_class: str | None
@@ -191,11 +232,14 @@ class DeadLetters:
         topic_id = await self._topic.topic_id()
         outcomes = await self._outcomes.of(topic_id)
         told = []
+        # Before anything is put back: what is put back lies behind this.
+        redrives = outcome is Outcome.REDRIVEN and not dry_run
+        ends = await self._topic.origin_ends() if redrives else {}
         for letter in await self._chosen(chosen, outcomes):
-            if dry_run or letter.id in outcomes:
+            if dry_run or not _is_open(outcomes.get(letter.id), outcome):
                 told.append(Told(letter, outcomes.get(letter.id, Outcome.OPEN)))
             elif outcome is Outcome.REDRIVEN:
-                told.append(await self._put_back(topic_id, letter))
+                told.append(await self._put_back(topic_id, letter, ends))
             else:
                 claimed = await self._outcomes.claim(
                     topic_id, letter.id, outcome, lost_with(letter)
@@ -211,22 +255,30 @@ class DeadLetters:
         return [
             letter
             async for letter in self._topic.read(None)
-            if letter.id not in outcomes and chosen.error_class in (None, letter.error_class)
+            if outcomes.get(letter.id) in (None, Outcome.REDRIVING)
+            and chosen.error_class in (None, letter.error_class)
         ]
 
-    async def _put_back(self, topic_id: str, letter: DeadLetter) -> Told:
-        if letter.origin_topic != self._topic.origin:
+    async def _put_back(self, topic_id: str, letter: DeadLetter, ends: Mapping[int, int]) -> Told:
+        if letter.origin_topic != self._topic.origin or letter.origin_partition not in ends:
             raise InvalidParameter(
                 f"dead letter {letter.id} came from {letter.origin_topic[:64]}, not from "
                 f"{self._topic.origin}: nothing is put back there"
             )
-        if not await self._outcomes.claim(topic_id, letter.id, Outcome.REDRIVEN):
-            return Told(letter, Outcome.REDRIVEN)
+        now, offset = self._clock(), None
+        look_from = ends[letter.origin_partition]
+        if not await self._outcomes.begin(topic_id, letter.id, look_from, now):
+            before = now - timedelta(seconds=REDRIVE_SECONDS)
+            begun = await self._outcomes.take_over(topic_id, letter.id, before, now)
+            if begun is None:
+                return await self.show(letter.id)
+            offset = await self._topic.find_put_back(letter, begun)
         try:
-            offset = await self._topic.put_back(letter)
+            offset = await self._topic.put_back(letter) if offset is None else offset
         except KafkaTrouble:
-            await self._outcomes.unclaim(topic_id, letter.id)
+            await self._outcomes.let_go(topic_id, letter.id)
             raise
+        await self._outcomes.finish(topic_id, letter.id, offset)
         return Told(letter, Outcome.REDRIVEN, offset)
 
     async def _found(self, letter: DeadLetterId) -> DeadLetter:

@@ -7,8 +7,9 @@ made anew begins with open ones.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, Executable, select, update
 
 from pricewire.services.dead_letters import DeadLetterId, Lost, Outcome
 from pricewire.storage.database import Database, Rank
@@ -29,12 +30,7 @@ class SqlOutcomes:
     async def claim(
         self, topic_id: str, letter: DeadLetterId, outcome: Outcome, lost: Lost | None = None
     ) -> bool:
-        row = {
-            "topic_id": topic_id,
-            "partition": letter.partition,
-            "offset": letter.offset,
-            "outcome": outcome.value,
-        }
+        row = _key(topic_id, letter) | {"outcome": outcome.value}
         insert = self._database.insert(dead_letters).on_conflict_do_nothing()
         insert_drop = self._database.insert(drops).on_conflict_do_nothing()
 
@@ -47,13 +43,53 @@ class SqlOutcomes:
 
         return await self._database.write(Rank.OTHER, work)
 
-    async def unclaim(self, topic_id: str, letter: DeadLetterId) -> None:
-        statement = delete(dead_letters).where(
-            dead_letters.c.topic_id == topic_id,
-            dead_letters.c.partition == letter.partition,
-            dead_letters.c.offset == letter.offset,
-        )
-        await self._database.write(Rank.OTHER, lambda connection: connection.execute(statement))
+    async def begin(
+        self, topic_id: str, letter: DeadLetterId, look_from: int, now: datetime
+    ) -> bool:
+        row = _key(topic_id, letter) | {
+            "outcome": Outcome.REDRIVING.value,
+            "look_from": look_from,
+            "begun_at": now,
+        }
+        insert = self._database.insert(dead_letters).on_conflict_do_nothing()
+        return await self._changes_one(insert.values(row))
+
+    async def take_over(
+        self, topic_id: str, letter: DeadLetterId, before: datetime, now: datetime
+    ) -> int | None:
+        begun = _is(topic_id, letter) & (dead_letters.c.outcome == Outcome.REDRIVING.value)
+        taken = update(dead_letters).where(begun, dead_letters.c.begun_at < before)
+        if not await self._changes_one(taken.values(begun_at=now)):
+            return None
+        statement = select(dead_letters.c.look_from).where(begun)
+        return await self._database.read(lambda connection: connection.scalar(statement))
+
+    async def let_go(self, topic_id: str, letter: DeadLetterId) -> None:
+        begun = _is(topic_id, letter) & (dead_letters.c.outcome == Outcome.REDRIVING.value)
+        long_ago = datetime(2000, 1, 1, tzinfo=UTC)
+        await self._changes_one(update(dead_letters).where(begun).values(begun_at=long_ago))
+
+    async def finish(self, topic_id: str, letter: DeadLetterId, new_offset: int) -> None:
+        done = {"outcome": Outcome.REDRIVEN.value, "new_offset": new_offset}
+        await self._changes_one(update(dead_letters).where(_is(topic_id, letter)).values(done))
+
+    async def _changes_one(self, statement: Executable) -> bool:
+        def work(connection: Connection) -> bool:
+            return bool(connection.execute(statement).rowcount == 1)
+
+        return await self._database.write(Rank.OTHER, work)
+
+
+def _key(topic_id: str, letter: DeadLetterId) -> dict[str, object]:
+    return {"topic_id": topic_id, "partition": letter.partition, "offset": letter.offset}
+
+
+def _is(topic_id: str, letter: DeadLetterId) -> ColumnElement[bool]:
+    return (
+        (dead_letters.c.topic_id == topic_id)
+        & (dead_letters.c.partition == letter.partition)
+        & (dead_letters.c.offset == letter.offset)
+    )
 
 
 def _drop_row(lost: Lost) -> dict[str, object]:

@@ -264,6 +264,10 @@ dead_letters = Table(
     Column("partition", Integer, nullable=False),
     Column("offset", BigInteger, nullable=False),
     Column("outcome", Text, nullable=False),
+    # Where a redrive that was broken off is looked for, and since when somebody is at it.
+    Column("look_from", BigInteger),
+    Column("begun_at", UtcDateTime),
+    Column("new_offset", BigInteger),
     PrimaryKeyConstraint("topic_id", "partition", "offset"),
 )
 

@@ -91,7 +91,9 @@ def routes(services: Services) -> APIRouter:
     @router.get("/v1/dead-letters", responses=documented(422, 503))
     async def dead_letters(
         limit: Annotated[int, Query(description="1 to 1000")] = 50,
-        state: Annotated[str | None, Query(description="open, redriven or dropped")] = None,
+        state: Annotated[
+            str | None, Query(description="open, redriving, redriven or dropped")
+        ] = None,
         error_class: str | None = None,
         origin: Annotated[str | None, Query(description=_ORIGIN)] = None,
     ) -> Response:
