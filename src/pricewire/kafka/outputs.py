@@ -134,10 +134,7 @@ class KafkaOutputs:
             self._make_room()
             self._produce(topic, value, key, at, headers)
         except KafkaException as error:
-            # A producer that failed for good says here only that it did; why, it has told before.
-            self._serve(self._producer.poll, 0)
-            reason = self._failure or f"the producer refused a record: {error}"
-            raise KafkaTrouble(reason) from error
+            raise KafkaTrouble(f"the producer refused a record: {error}") from error
 
     def _make_room(self) -> None:
         """Wait until the queue is no longer full."""
