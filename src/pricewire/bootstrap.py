@@ -39,8 +39,8 @@ from pricewire.observe.health import Health
 from pricewire.observe.logs import configure_logs
 from pricewire.observe.metrics import Metrics
 from pricewire.services.averages import Averages
-from pricewire.services.candles import Candles
 from pricewire.services.backfilling import Backfilling
+from pricewire.services.candles import Candles
 from pricewire.services.history import HistoryDoor
 from pricewire.services.jobs import Jobs
 from pricewire.services.latest import LatestPrice

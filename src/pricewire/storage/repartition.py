@@ -21,7 +21,7 @@ from pricewire.services.processing import Counters
 from pricewire.storage.bulk import insert_rows
 from pricewire.storage.database import Database, Rank, Session
 from pricewire.storage.event_tables import ALL_EVENT_TABLES, LIVE
-from pricewire.storage.tables import processor_states, processors, store
+from pricewire.storage.tables import RESULTS, processor_states, processors, store
 
 CHUNK = 5_000
 _LOCK = text("SELECT pg_try_advisory_lock(:class, :shard)")
@@ -139,8 +139,21 @@ class SqlRepartition:
             wrong &= processor_states.c.partition != number
             statement = update(processor_states).where(wrong).values(partition=number)
             moved += connection.execute(statement).rowcount
+        for table in RESULTS.values():
+            self._rekey_results(connection, table, processor, partitions)
         self._rekey_owners(connection, processor, partitions)
         return moved
+
+    def _rekey_results(
+        self, connection: Connection, table: Table, processor: str, partitions: int
+    ) -> None:
+        mine = table.c.processor == processor
+        # Offsets are of one partition: what comes in the new one is later than all of the old.
+        earlier = {name: -1 for name in table.c.keys() if name.endswith("_offset")}  # noqa: SIM118
+        names = connection.scalars(select(table.c.symbol).where(mine).distinct())
+        for number, chunk in self._grouped(names, partitions):
+            wrong = mine & table.c.symbol.in_(chunk) & (table.c.partition != number)
+            connection.execute(update(table).where(wrong).values(partition=number, **earlier))
 
     def _drop_strays(self, connection: Connection, processor: str, before: int) -> None:
         """Where another producer put a symbol into a second partition, keep that of its key."""
@@ -156,13 +169,14 @@ class SqlRepartition:
             home = self._partition_of(symbol, before)
             keep = home if home in found else min(found)
             for stray in set(found) - {keep}:
-                connection.execute(
-                    delete(processor_states).where(
-                        processor_states.c.processor == processor,
-                        processor_states.c.symbol == symbol,
-                        processor_states.c.partition == stray,
+                for table in (processor_states, *RESULTS.values()):
+                    connection.execute(
+                        delete(table).where(
+                            table.c.processor == processor,
+                            table.c.symbol == symbol,
+                            table.c.partition == stray,
+                        )
                     )
-                )
 
     def _rekey_owners(self, connection: Connection, processor: str, partitions: int) -> None:
         """Fence every owner; new partitions begin at their first record."""

@@ -14,8 +14,8 @@ from pricewire import __version__
 from pricewire.bootstrap import Services
 from pricewire.web import (
     averages,
-    candles,
     backfills,
+    candles,
     events,
     imports,
     jobs,
