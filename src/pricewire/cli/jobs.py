@@ -11,10 +11,9 @@ from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from pricewire.cli.remote import ask
+from pricewire.cli.tables import print_table
 
 app = typer.Typer(help="Polls prices at an interval, within what the plan allows.")
 
@@ -35,18 +34,17 @@ Stretch = Annotated[
 ]
 
 
+_COLUMNS = (
+    *("job", "status", "every", "provider", "symbols", "last poll", "next run"),
+    *("made", "failed", "missed", "failures", "last error"),
+)
+
+
 @app.command("list")
 def list_jobs() -> None:
     """List all jobs, the oldest first."""
     jobs = ask("GET", "/v1/jobs")["jobs"]
-    table = Table(box=None, pad_edge=False)
-    for column in ("job", "status", "every", "provider", "symbols", "last poll", "next run"):
-        table.add_column(column, no_wrap=column != "symbols")
-    for column in ("made", "failed", "missed", "failures", "last error"):
-        table.add_column(column, no_wrap=column != "last error")
-    for job in jobs:
-        table.add_row(*_row(job))
-    Console().print(table)
+    print_table(_COLUMNS, [_row(job) for job in jobs])
 
 
 @app.command("show")

@@ -11,10 +11,9 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from pricewire.cli.remote import ask
+from pricewire.cli.tables import print_table
 
 app = typer.Typer(help="What processors set aside.", no_args_is_help=True)
 
@@ -44,7 +43,7 @@ def lag() -> None:
         for one in found["lag"]
     ]
     columns = ("processor", "partition", "next", "end", "behind", "seconds")
-    _print((*columns, "taken", "repeats", "missing", "lost", "dead"), rows)
+    print_table((*columns, "taken", "repeats", "missing", "lost", "dead"), rows)
 
 
 @app.command("list")
@@ -116,13 +115,4 @@ def _print_letters(letters: list[dict[str, Any]]) -> None:
         ]
         for letter in letters
     ]
-    _print(("id", "state", "class", "key", "origin", "new offset", "error"), rows)
-
-
-def _print(columns: tuple[str, ...], rows: list[list[str]]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=column != "error")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    print_table(("id", "state", "class", "key", "origin", "new offset", "error"), rows)
