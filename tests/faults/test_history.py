@@ -21,10 +21,10 @@ from tests.kafka_tools import KafkaTools
 from tests.service_tools import PRICEWIRE, Service, eventually, taken_apart
 from tests.trades import ROWS, SYMBOL, first_rows, lines, trades_file
 
-pytestmark = [pytest.mark.faults, pytest.mark.kafka, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.kafka, pytest.mark.timeout(2400)]
 
 ZONE = "America/Chicago"
-PER_DATABASE = {"sqlite": 60_000, "postgres": 60_000}
+PER_DATABASE = {"sqlite": 50_000, "postgres": 50_000}
 """How many rows; PRICEWIRE_TRADES_ROWS=500000 takes all of them on both."""
 
 

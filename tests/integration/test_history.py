@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import http.client
 import io
 import json
 import os
@@ -481,3 +482,14 @@ def test_a_backfill_that_is_wrong_is_a_clear_422(service: Service, body: dict[st
     given = {"provider": "binance"} | body
     status, _, answer = service.get("/v1/backfills", method="POST", body=json.dumps(given))
     assert status == 422, answer
+
+
+def test_a_body_without_end_is_not_read(service: Service) -> None:
+    for path in ("/v1/imports", "/v1/backfills"):
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+        connection.putrequest("POST", path)
+        connection.putheader("Content-Length", str(10 * 2**30))
+        connection.endheaders()
+        answer = connection.getresponse()
+        assert answer.status == 413
+        connection.close()
