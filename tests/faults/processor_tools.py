@@ -124,10 +124,12 @@ class SymbolReference:
 
     window: deque[tuple[str, Decimal]] = field(default_factory=lambda: deque(maxlen=5))
     seen: set[int] = field(default_factory=set)
+    first: int = 0
+    last: int = 0
 
     @property
     def missing(self) -> set[int]:
-        return set(range(min(self.seen), max(self.seen) + 1)) - self.seen
+        return set(range(self.first, self.last + 1)) - self.seen
 
 
 class Reference:
@@ -140,10 +142,12 @@ class Reference:
 
     def read(self, name: str, sequence: int) -> None:
         symbol = self.symbols.setdefault(name, SymbolReference())
-        if sequence in symbol.seen or (symbol.seen and sequence < min(symbol.seen)):
+        symbol.first = symbol.first or sequence
+        if sequence in symbol.seen or sequence < symbol.first:
             self.repeats += 1
             return
-        self.late += bool(symbol.seen and sequence < max(symbol.seen))
+        self.late += sequence < symbol.last
+        symbol.last = max(symbol.last, sequence)
         self.taken += 1
         symbol.seen.add(sequence)
         symbol.window.append((f"{name}~{sequence}", price_of(name, sequence)))
