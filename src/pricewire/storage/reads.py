@@ -25,7 +25,11 @@ from pricewire.storage.tables import prices, processors, raw_responses, store
 MAX_PRICES = 100_000
 
 
-_STATES_FOR = select(func.count()).where(processors.c.partitions == bindparam("before"))
+# States of an in-memory topic are given up with it: no other topic has its id.
+_STATES_FOR = select(func.count()).where(
+    processors.c.partitions == bindparam("before"),
+    processors.c.topic_id.not_like("in-memory-%"),
+)
 
 
 @dataclass(frozen=True, slots=True)
