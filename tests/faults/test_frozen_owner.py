@@ -22,6 +22,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from pricewire.storage.event_tables import LIVE
 from tests.kafka_tools import KafkaTools
 from tests.postgres_tools import LocalPostgres
 from tests.service_tools import (
@@ -61,10 +62,11 @@ class Relays:
         return asyncio.run(run())
 
     def owners(self) -> set[int]:
-        """The server's processes that hold shards of this database."""
+        """The server's processes that hold shards of live prices of this database."""
         return set(
             self.query(
-                "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = "
+                "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND "
+                f"classid = {LIVE.lock_class} AND database = "
                 "(SELECT oid FROM pg_database WHERE datname = current_database())"
             )
         )
@@ -89,7 +91,8 @@ class Relays:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        [counts] = [json.loads(line) for line in done.stdout.splitlines()]
+        counts, history = [json.loads(line) for line in done.stdout.splitlines()]
+        assert history["published"] == 0
         return dict(counts)
 
 

@@ -95,13 +95,18 @@ def topic_of(service: Service) -> str:
     return service.environment["KAFKA_PRICE_EVENTS_TOPIC"]
 
 
-def lag_of(service: Service) -> tuple[int, dict[str, int]]:
-    """How much is still to count, and what was counted over all partitions."""
+PROCESSORS = ("averages", "candles")
+"""Those of the topic; each sets aside for itself."""
+
+
+def lag_of(service: Service, processor: str = "averages") -> tuple[int, dict[str, int]]:
+    """How much is still to count by anybody, and what one has counted over all partitions."""
     told = service.json("/v1/lag")
     counted: dict[str, int] = defaultdict(int)
     for one in told["lag"]:
-        for name, count in one["counters"].items():
-            counted[name] += count
+        if one["processor"] == processor:
+            for name, count in one["counters"].items():
+                counted[name] += count
     return told["behind"], counted
 
 
@@ -143,25 +148,28 @@ def test_poison_is_set_aside_untouched_and_all_else_is_counted(
     sent = feed_with_poison(service, kafka)
     eventually(lambda: lag_of(service)[1]["taken"] == GOOD, 120, pause=0.3)
     eventually(lambda: lag_of(service)[0] == 0, 60)
-    _, counted = lag_of(service)
-    assert (counted["taken"], counted["dead_letters"], counted["missing"]) == (GOOD, POISON, 0)
-    found: dict[tuple[int, int], str] = {}
+    for processor in PROCESSORS:
+        _, counted = lag_of(service, processor)
+        assert (counted["taken"], counted["dead_letters"], counted["missing"]) == (GOOD, POISON, 0)
+    found: dict[str, dict[tuple[int, int], str]] = {processor: {} for processor in PROCESSORS}
     for message in kafka.each(f"{topic_of(service)}.dlq"):
         headers = raw_headers(message)
         reasons = {name: value or b"" for name, value in headers if name in REASONS}
         place = int(reasons["pw-origin-partition"]), int(reasons["pw-origin-offset"])
         kind, (key, value) = sent[place]
-        assert place not in found
-        found[place] = reasons["pw-error-class"].decode()
+        mine = found[reasons["pw-processor"].decode()]
+        assert place not in mine
+        mine[place] = reasons["pw-error-class"].decode()
         assert (message.key(), message.value()) == (key, value)
         assert headers[:2] == [("mine", b"\xff\x00"), ("mine", None)]
         assert [name for name, _ in headers if name not in REASONS] == ["mine", "mine", "number"]
         assert reasons["pw-origin-topic"].decode() == topic_of(service)
-        assert reasons["pw-processor"] == b"averages"
         assert reasons["pw-error"]
-        assert found[place] == KINDS[kind]
-    assert found.keys() == sent.keys()
-    print(f"{GOOD} good events counted, {len(found)} set aside: {Counter(found.values())}")
+        assert mine[place] == KINDS[kind]
+    for processor, mine in found.items():
+        assert mine.keys() == sent.keys()
+        told = Counter(mine.values())
+        print(f"{processor}: {GOOD} good events counted, {len(mine)} set aside: {told}")
 
 
 def test_put_back_after_a_fix_each_counts_once(service: Service, kafka: KafkaTools) -> None:
@@ -174,12 +182,13 @@ def test_put_back_after_a_fix_each_counts_once(service: Service, kafka: KafkaToo
     count, source = 40, SOURCE.replace("/1", "/3")
     with running(strict):
         produce_ours(kafka, topic_of(service), source, count)
-        eventually(lambda: lag_of(strict)[1]["dead_letters"] == count, 60)
-        assert lag_of(strict)[1]["taken"] == 0
+        for processor in PROCESSORS:
+            eventually(lambda: lag_of(strict, processor)[1]["dead_letters"] == count, 60)  # noqa: B023
+            assert lag_of(strict, processor)[1]["taken"] == 0
         assert strict.stop() == 0
     service.start()
     dry = settle(service, {"error_class": "size"})
-    assert (len(dry), {one["state"] for one in dry}) == (count, {"open"})
+    assert (len(dry), {one["state"] for one in dry}) == (len(PROCESSORS) * count, {"open"})
     assert put_back(service, kafka) == []
     first = settle(service, {"ids": [dry[0]["id"], dry[0]["id"]], "dry_run": False})
     assert [one["state"] for one in first] == ["redriven"]
@@ -191,11 +200,14 @@ def test_put_back_after_a_fix_each_counts_once(service: Service, kafka: KafkaToo
         return settle(service, {"error_class": "size"}) == []
 
     eventually(nothing_is_left, 60, pause=1)
-    assert sorted(put_back(service, kafka)) == sorted(f"FIXED~{one + 1}" for one in range(count))
+    assert sorted(put_back(service, kafka)) == sorted(
+        (f"FIXED~{one + 1}", processor) for one in range(count) for processor in PROCESSORS
+    )
     eventually(lambda: lag_of(service)[0] == 0, 30)
-    counted = lag_of(service)[1]
     names = ("taken", "repeats", "missing", "lost", "dead_letters")
-    assert [counted[name] for name in names] == [count, 0, 0, 0, count]
+    for processor in PROCESSORS:
+        counted = lag_of(service, processor)[1]
+        assert [counted[name] for name in names] == [count, 0, 0, 0, count]
 
 
 STRICT = (sys.executable, str(Path(__file__).with_name("strict_reader.py")))
@@ -215,10 +227,14 @@ def killed_while_putting_back(service: Service, kafka: KafkaTools) -> None:
     asking.join()
 
 
-def put_back(service: Service, kafka: KafkaTools) -> list[str]:
-    """The ids of what was put back, in the topic's order."""
+def put_back(service: Service, kafka: KafkaTools) -> list[tuple[str, str]]:
+    """The ids of what was put back, and for whom, in the topic's order."""
     headers = [dict(raw_headers(one)) for one in kafka.each(topic_of(service))]
-    return [(one["ce_id"] or b"").decode() for one in headers if "pw-redrive" in one]
+    return [
+        ((one["ce_id"] or b"").decode(), (one["pw-redrive-for"] or b"").decode())
+        for one in headers
+        if "pw-redrive" in one
+    ]
 
 
 def produce_ours(kafka: KafkaTools, topic: str, source: str, count: int) -> None:

@@ -88,8 +88,9 @@ class Scene:
     def verify(self) -> Verified:
         done = self.run("verify", "outbox", "--json")
         assert done.stdout, done.stderr
-        *events, counts = [json.loads(line) for line in done.stdout.splitlines()]
+        *events, counts, history = [json.loads(line) for line in done.stdout.splitlines()]
         assert {event["kind"] for event in events} <= {"lacking"}, done.stdout
+        assert (counts["topic"], history["published"]) == (self.topic, 0)
         return Verified(done.returncode, {event["id"] for event in events}, counts)
 
     def shards(self) -> list[dict[str, Any]]:

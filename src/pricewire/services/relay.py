@@ -149,7 +149,8 @@ class ShardRelay:
         pause = FIRST_PAUSE_SECONDS
         while not self._stopping:
             published_before = self.status.published
-            await self._sleep(store)
+            if not await self._sleep(store):
+                return
             try:
                 source = await self._reconcile(store)
                 await self._publish(store, source)
@@ -161,16 +162,17 @@ class ShardRelay:
                 await self._pause(pause)
                 pause = min(MAX_PAUSE_SECONDS, pause * 2)
 
-    async def _sleep(self, store: ShardStore) -> None:
-        """Wait until there is something to publish, where the rules say so."""
+    async def _sleep(self, store: ShardStore) -> bool:
+        """Wait until there is something to publish, where the rules say so; False: told to stop."""
         while self._rules.sleeps and not self._stopping:
             self._news.clear()
             if await store.waiting(1):
-                return
+                return True
             await self._outage.over(store)
             self._outage.flows()
             self.status.phase = "asleep"
             await self._wait_for_news(POLL_SECONDS)
+        return not self._stopping
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not for a shutdown."""
