@@ -67,8 +67,8 @@ def consumer_config(connection: Connection, rules: GroupRules) -> Config:
         "enable.auto.offset.store": False,
         # A position that the topic no longer has must be seen, not skipped.
         "auto.offset.reset": "error",
-        "queued.max.messages.kbytes": 16_384,
-        "fetch.message.max.bytes": 4_194_304,
+        "queued.max.messages.kbytes": 4_096,
+        "fetch.message.max.bytes": 1_048_576,
         "fetch.error.backoff.ms": 100,
         # A reader that is faster than the fetcher would otherwise wait a second for its queue.
         "fetch.queue.backoff.ms": 20,

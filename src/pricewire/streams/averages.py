@@ -80,6 +80,7 @@ class SymbolAverages:
         self.averages = averages
 
 
+_PLAIN = Decimal("0.000001")
 _encode_value = msgspec.json.Encoder(decimal_format="number").encode
 _dump = msgspec.msgpack.Encoder().encode
 _load = msgspec.msgpack.Decoder(StoredAverages).decode
@@ -153,14 +154,13 @@ class AveragesStep:
 
 def encode_average(tick: PriceTick, kind: str, window: str, average: Decimal, count: int) -> bytes:
     """Return the value of a record on `moving-averages`."""
-    # Below this, a Decimal's text has an exponent.
-    value = average if average.adjusted() >= -6 else msgspec.Raw(price_text(average).encode())
     return _encode_value(
         AverageValue(
             tick.symbol,
             kind,
             window,
-            value,
+            # Below this, a Decimal's text has an exponent.
+            average if average >= _PLAIN else msgspec.Raw(price_text(average).encode()),
             tick.timestamp,
             count,
             tick.raw_response_id,

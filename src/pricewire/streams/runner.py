@@ -49,7 +49,13 @@ from pricewire.services.processing import (
 )
 from pricewire.streams.partition import Partition, Step
 
-READ_LIMIT = 2_000
+READ_LIMIT = 150
+"""Records at once: few enough for all that is made of them to stay in a core's cache."""
+READS = 8
+"""Full reads between two looks at what else there is to do."""
+READ_LIMIT_WITH_ROWS = 1_000
+"""For a step with rows, since each read may have to ask the database for some; one at a time, since
+each makes many."""
 READ_SECONDS = 0.1
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -120,6 +126,9 @@ class Processor(Generic[S]):
         self._pause = pause
         self._clock = clock
         self._stopping = False
+        self._limit, self._reads = (
+            (READ_LIMIT, READS) if step.rows is None else (READ_LIMIT_WITH_ROWS, 1)
+        )
         self.status = ProcessorStatus(step.name)
         self._partitions: dict[int, Partition[S]] = {}
         self._inputs: Inputs
@@ -194,13 +203,16 @@ class Processor(Generic[S]):
         self._due = self._clock() + self._rules.checkpoint_seconds
         while not self._stopping:
             self.status.phase = "running"
-            self._read_once()
+            for _ in range(self._reads):
+                if self._read_once() < self._limit:
+                    break
             self._outputs.serve()
             self._tend_drops()
             self._tend_checkpoints()
 
-    def _read_once(self) -> None:
-        records, index = self._inputs.read(READ_LIMIT, READ_SECONDS), 0
+    def _read_once(self) -> int:
+        """Read what is there and push it through; return how many records it was."""
+        records, index = self._inputs.read(self._limit, READ_SECONDS), 0
         put = self._outputs.put
         if self._step.rows is not None:
             put = self._put_counted
@@ -211,6 +223,7 @@ class Processor(Generic[S]):
                 index += 1
             else:
                 index = partition.push(records, index, put, self._set_aside)
+        return len(records)
 
     def _load_what_is_lacking(self, records: Sequence[Record], table: str) -> None:
         for record in records:
