@@ -57,9 +57,20 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the vendor expects to be sent back for a frame."""
+    """What the vendor expects to be sent back for a frame; it may hold a key: never log it."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A frame, or one trade in it, is not what the vendor sends; nothing was made of it.
+
+    Args:
+        detail: one sentence for a person, without a secret.
+    """
+
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,7 @@ class Ended:
     error: ProviderError
 
 
-Said = Tick | Ready | Subscribed | Refused | Alive | Reply | Ended
+Said = Tick | Ready | Subscribed | Refused | Alive | Reply | Unreadable | Ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

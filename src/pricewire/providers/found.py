@@ -130,7 +130,7 @@ class Found:
                     size=number(details.get("size")),
                     bid=number(details.get("bid")),
                     ask=number(details.get("ask")),
-                    trade_id=_identity(details.get("trade_id")),
+                    trade_id=identity(details.get("trade_id")),
                 )
             )
         except NotAPrice as error:
@@ -203,7 +203,7 @@ class Found:
         return [one for one in self._quotes if one.symbol == symbol]
 
 
-def _identity(value: object) -> str | None:
+def identity(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     return text(value) or None
