@@ -8,6 +8,7 @@ PricewireError
 ├── BodyTooLarge                413
 ├── PlanExceeded                409  a polling job does not fit into a provider's budget
 ├── TooManyJobs                 409
+├── FeedFull                    409  a vendor takes no more symbols on its connection
 ├── ProviderError               502  a provider's answer is no price
 │   ├── UnknownSymbol           404
 │   ├── NotAPrice               502  malformed, artificial, other symbol, zero …
@@ -106,6 +107,12 @@ class PlanExceeded(PricewireError):
 class TooManyJobs(PricewireError):
     code = "too_many_jobs"
     title = "Too many jobs"
+    status = 409
+
+
+class FeedFull(PricewireError):
+    code = "feed_full"
+    title = "The feed takes no more symbols"
     status = 409
 
 

@@ -32,7 +32,7 @@ class SqlJobs:
 
     async def add(self, job: Job, change: Change) -> Job:
         def work(connection: Connection) -> Job:
-            _take_turns(connection)
+            take_turns(connection)
             new = change(job, _read(connection, _ALL))
             connection.execute(insert(jobs).values(_row(new)))
             return new
@@ -41,7 +41,7 @@ class SqlJobs:
 
     async def change(self, job_id: UUID, change: Change) -> Job | None:
         def work(connection: Connection) -> Job | None:
-            _take_turns(connection)
+            take_turns(connection)
             found = _read(connection, _ALL.where(jobs.c.id == job_id).with_for_update())
             if not found:
                 return None
@@ -114,7 +114,7 @@ class SqlJobs:
 _ALL: Select[Any] = select(jobs).order_by(jobs.c.id)
 
 
-def _take_turns(connection: Connection) -> None:
+def take_turns(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(_PLANNING)
 
