@@ -22,7 +22,8 @@ PricewireError
 │   ├── StoreUnavailable        503  no connection, or it was lost: the outcome may be unknown
 │   ├── StoreBusy               503  a lock was not to be had in time
 │   ├── RecordRefused           500  this record can never be stored
-│   └── PollOvertaken           409  a poll's prices came after another process took the job
+│   ├── PollOvertaken           409  a poll's prices came after another process took the job
+│   └── FeedOvertaken           409  a feed's ticks came after another process took the feed
 ├── KafkaTrouble                503
 │   ├── KafkaUnavailable        503
 │   └── TopicMismatch           503  the topic is not as configured
@@ -247,6 +248,14 @@ class PollOvertaken(StoreError):
 
     code = "poll_overtaken"
     title = "Another process polls this job"
+    status = 409
+
+
+class FeedOvertaken(StoreError):
+    """The feed has another owner by now, or is gone."""
+
+    code = "feed_overtaken"
+    title = "Another process has this feed"
     status = 409
 
 

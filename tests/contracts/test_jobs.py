@@ -18,7 +18,7 @@ from pricewire.domain.job import Job, JobConfig, JobStatus, completed, started
 from pricewire.errors import NotFound, PlanExceeded, PollOvertaken, StoreUnavailable
 from pricewire.kafka.codec import encode_price_event
 from pricewire.services.jobs import Claim, Jobs, Plannable
-from pricewire.services.recording import Door, Entry, Fence, Written
+from pricewire.services.recording import Door, Entry, Fence, Overtaken, Written
 from pricewire.storage.database import Database
 from pricewire.storage.jobs import SqlJobs
 from pricewire.storage.recording import SqlRecordingStore
@@ -144,7 +144,7 @@ async def test_who_was_succeeded_records_nothing_and_no_stranger_suffers(
     group = [make_entry("AAPL"), late, make_entry("AAPL", fence=successor), make_entry("MSFT")]
     written = await door.record(group)
     assert overtaken(written) == [False, True, False, False]
-    assert ids_of([one for one in written if not isinstance(one, PollOvertaken)]) == [
+    assert ids_of([one for one in written if not isinstance(one, Overtaken)]) == [
         ["AAPL~1"],
         ["AAPL~2"],
         ["MSFT~1"],

@@ -33,6 +33,8 @@ from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.util import await_only
 
 Row = Mapping[str, Any]
+Columns = Mapping[str, Sequence[Any]]
+"""The values of each column, all of the same number."""
 
 MAX_KEYS = 500
 """So many keys in one statement where they are no arrays: SQLite takes 32,766 values."""
@@ -43,10 +45,20 @@ def insert_rows(connection: Connection, *batches: tuple[Table, Sequence[Row]]) -
 
     For PostgreSQL it is one statement, and so one round trip, for all tables.
     """
-    shapes = tuple((table, tuple(rows[0])) for table, rows in batches)
+    insert_columns(connection, *((table, as_columns(rows)) for table, rows in batches))
+
+
+def as_columns(rows: Sequence[Row]) -> Columns:
+    """Turn rows, all with the same columns, into these."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def insert_columns(connection: Connection, *batches: tuple[Table, Columns]) -> None:
+    """Do as `insert_rows` does with what never was a row for itself."""
+    shapes = tuple((table, tuple(columns)) for table, columns in batches)
     columns = [
-        [_values(connection, table.c[name], [row[name] for row in rows]) for name in names]
-        for (table, names), (_, rows) in zip(shapes, batches, strict=True)
+        [_values(connection, table.c[name], values) for name, values in each.items()]
+        for table, each in batches
     ]
     if _takes_arrays(connection):
         arrays = tuple(values for each in columns for values in each)
