@@ -47,6 +47,7 @@ class FeedLedger:
         gaps: jumps of the number.
         lost: numbers that are looked out for no more.
         anew: the next tick begins: a jump to it is no gap.
+        before: the market's times of the ticks in front of gaps, by the gaps' last numbers.
     """
 
     last_number: int | None = None
@@ -59,6 +60,7 @@ class FeedLedger:
     healed: int = 0
     lost: int = 0
     anew: bool = False
+    before: dict[int, datetime] = field(default_factory=dict)
 
     @property
     def missing_now(self) -> int:
@@ -89,6 +91,11 @@ class FeedLedger:
     def is_missing(self, number: int | None) -> bool:
         """Tell whether a number is one of the missing."""
         return number is not None and any(low <= number <= high for low, high in self.missing)
+
+    def since(self, last: int) -> datetime | None:
+        """Return the market's time of the tick in front of missing numbers up to `last`."""
+        gap = min((one for one in self.before if one >= last), default=None)
+        return None if gap is None else self.before[gap]
 
     def give_up(self, first: int, last: int) -> int:
         """Look out for the missing numbers of a span no more; return how many those were."""
@@ -138,8 +145,12 @@ class FeedLedger:
     def _note_gap(self, first: int, last: int) -> None:
         self.gaps += 1
         self.missing.append((first, last))
+        if self.last_timestamp is not None:
+            self.before[last] = self.last_timestamp
         if len(self.missing) > MAX_RANGES:
             self.lost += count([self.missing.pop(0)])
+        if len(self.before) > MAX_RANGES:
+            del self.before[min(self.before)]
 
     def _heal(self, number: int) -> bool:
         """Take `number` out of what is missing."""

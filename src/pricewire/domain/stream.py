@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from pricewire.domain.job import JobStatus, check_symbols
@@ -18,8 +19,20 @@ from pricewire.errors import InvalidParameter
 SHORTEST_CONFLATE = 10
 LONGEST_CONFLATE = 3_600_000
 
-Wanted = Mapping[str, int]
-"""By symbol: its last price at most every so many milliseconds; 0: every tick."""
+
+class Want(NamedTuple):
+    """What is wanted of a symbol.
+
+    Args:
+        conflate: milliseconds; its last price at most so often; 0: every tick.
+        since: what passed before that is no gap: nobody wanted it.
+    """
+
+    conflate: int
+    since: datetime
+
+
+Wanted = Mapping[str, Want]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,25 +63,33 @@ class StreamConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamJob:
-    """A streaming job as it is kept; what its feed does is the feed's, not the job's."""
+    """A streaming job as it is kept; what its feed does is the feed's, not the job's.
+
+    Args:
+        since: when it was made or resumed, or got its symbols.
+    """
 
     id: UUID
     config: StreamConfig
     status: JobStatus
     created_at: datetime
+    since: datetime
 
     @property
     def active(self) -> bool:
         return self.status is JobStatus.ACTIVE
 
 
-def wanted(jobs: Iterable[StreamJob]) -> dict[str, dict[str, int]]:
+def wanted(jobs: Iterable[StreamJob]) -> dict[str, dict[str, Want]]:
     """Return what active jobs want, by provider."""
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, Want]] = {}
     for job in jobs:
         if job.active:
             symbols = found.setdefault(job.config.provider, {})
-            interval = job.config.conflate or 0
+            mine = Want(job.config.conflate or 0, job.since)
             for symbol in job.config.symbols:
-                symbols[symbol] = min(interval, symbols.get(symbol, interval))
+                other = symbols.get(symbol, mine)
+                symbols[symbol] = Want(
+                    min(mine.conflate, other.conflate), min(mine.since, other.since)
+                )
     return found

@@ -15,7 +15,7 @@ from pricewire.domain.quote import RawResponse
 from pricewire.errors import ProviderError
 from pricewire.providers.anatomy import Answer, Request
 from pricewire.providers.feed_anatomy import Feed, FeedProtocol, Gap, ending, refusal
-from pricewire.providers.rest import without_secrets
+from pricewire.providers.rest import cleaned, without_secrets
 from pricewire.providers.socket import WebSocket, opened
 from pricewire.services.feed_ports import Filling
 
@@ -55,6 +55,9 @@ class LiveFeed:
 
     def converse(self) -> FeedProtocol:
         return self._feed.protocol(self.url, self._keys)
+
+    def kept(self, frame: bytes) -> bytes:
+        return cleaned(frame, self._secrets)
 
     async def open(self) -> WebSocket:
         dialled = self._feed.dial(self.url, self._keys)

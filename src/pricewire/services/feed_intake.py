@@ -16,7 +16,7 @@ from pricewire.domain.conflation import Conflation
 from pricewire.domain.feed import Tick
 from pricewire.domain.feed_ledger import FeedLedger, Judgement
 from pricewire.domain.frames import Frame
-from pricewire.domain.quote import Quote
+from pricewire.domain.quote import Quote, RawResponse
 from pricewire.domain.stream import Wanted
 from pricewire.services.feeds import FeedSymbolState
 
@@ -32,13 +32,11 @@ class Batch:
     """Frames in the order in which they came, and which ticks are to be recorded of them.
 
     Args:
-        url: where they came from, without secrets.
-        ticks: each with the index of its frame.
+        ticks: each with the index of its frame; those of a frame together.
         states: of the symbols that it moves.
         since: when its first frame came, by the loop's clock.
     """
 
-    url: str
     since: float
     frames: list[Frame] = field(default_factory=list)
     ticks: list[tuple[int, Quote]] = field(default_factory=list)
@@ -54,14 +52,17 @@ class Batch:
         )
 
 
-@dataclass(slots=True)
-class _Held:
-    """A tick that waits for its time, with its frame: that may be recorded before it is."""
+_Held = tuple[Frame, Quote]
+"""A tick that waits for its time, with its frame: that may be recorded before it is."""
 
-    batch: Batch
-    index: int
-    frame: Frame
-    quote: Quote
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """An answer that had missing trades, and those of them that are to be recorded."""
+
+    raw: RawResponse
+    quotes: tuple[Quote, ...]
+    states: tuple[FeedSymbolState, ...]
 
 
 @dataclass(slots=True)
@@ -71,10 +72,12 @@ class _Line:
     Args:
         conflation: None where every tick is wanted.
         conflated: ticks that were left out.
+        seen_at: when its last tick was received.
     """
 
     ledger: FeedLedger
     wanted: bool = False
+    seen_at: datetime | None = None
     conflation: Conflation[_Held] | None = None
     conflated: int = 0
 
@@ -83,37 +86,30 @@ class Intake:
     """See the module.
 
     Args:
-        url: of the connections, without secrets.
         states: where the symbols were when they were last recorded.
     """
 
-    def __init__(self, url: str, states: Iterable[FeedSymbolState]) -> None:
-        self._url = url
+    def __init__(self, states: Iterable[FeedSymbolState]) -> None:
         self._lines = {state.symbol: _line_of(state) for state in states}
-        self._begun = False
         self._open: Batch | None = None
-        self._closed: deque[Batch] = deque()
+        self._closed: deque[Batch | Filled] = deque()
         self._touched: set[str] = set()
         self._holding: dict[str, Conflation[_Held]] = {}
         self.waiting_frames = 0
         self.waiting_bytes = 0
 
     def want(self, wanted: Wanted, now: float) -> None:
-        """Say which ticks are wanted from now on, and how often.
-
-        Numbers that pass while nobody wants a symbol are no gap.
-        """
+        """Say which ticks are wanted from now on, and how often."""
         for symbol, line in self._lines.items():
             if line.wanted and symbol not in wanted:
                 line.wanted = False
                 self._let_go(line, now)
-        for symbol, milliseconds in wanted.items():
+        for symbol, want in wanted.items():
             line = self._lines.setdefault(symbol, _Line(FeedLedger()))
-            if not line.wanted and self._begun:
+            if not line.wanted and (line.seen_at is None or line.seen_at < want.since):
                 line.ledger.begin_anew()
             line.wanted = True
-            self._conflate(line, milliseconds / 1000, now)
-        self._begun = True
+            self._conflate(line, want.conflate / 1000, now)
 
     @property
     def full(self) -> bool:
@@ -122,9 +118,8 @@ class Intake:
 
     @property
     def since(self) -> float | None:
-        """When the first of what waits came; None where nothing does."""
-        first = self._closed[0] if self._closed else self._open
-        return first.since if first else None
+        """When the first frame of the batch that is being made came; None where there is none."""
+        return self._open.since if self._open else None
 
     @property
     def ready(self) -> bool:
@@ -140,22 +135,21 @@ class Intake:
         if batch.full:
             self._close()
 
-    def take_filling(self, url: str, frame: Frame, ticks: Sequence[Tick], now: float) -> int:
+    def take_filling(self, raw: RawResponse, ticks: Iterable[Tick]) -> int:
         """Put in an answer with trades that were missing; return how many of them it had."""
         self._close()
-        batch = self._open = Batch(url, now)
-        index = self._append(batch, frame)
-        found = 0
+        quotes: list[Quote] = []
+        touched: dict[str, _Line] = {}
         for tick in ticks:
             line = self._lines.get(tick.quote.symbol)
-            if line is None or not line.ledger.is_missing(tick.number):
-                continue
-            line.ledger.judge(tick)
-            self._touched.add(tick.quote.symbol)
-            batch.ticks.append((index, tick.quote))
-            found += 1
-        self._close()
-        return found
+            if line is not None and line.ledger.is_missing(tick.number):
+                line.ledger.judge(tick)
+                quotes.append(tick.quote)
+                touched[tick.quote.symbol] = line
+        if quotes:
+            states = tuple(_state_of(symbol, line) for symbol, line in touched.items())
+            self._closed.append(Filled(raw, tuple(quotes), states))
+        return len(quotes)
 
     def release(self, now: float, *, everything: bool = False) -> None:
         """Let go of ticks whose time has come, or of all that are held."""
@@ -168,21 +162,22 @@ class Intake:
         """Return when the next held tick is due."""
         return min((one.free_at for one in self._holding.values()), default=None)
 
-    def pop(self) -> Batch | None:
-        """Take out the oldest batch; it counts as waiting until `done`."""
+    def pop(self) -> Batch | Filled | None:
+        """Take out the oldest; a batch counts as waiting until `done`."""
         if not self._closed:
             self._close()
         return self._closed.popleft() if self._closed else None
 
-    def done(self, batch: Batch) -> None:
-        """Say that a batch is recorded."""
-        self.waiting_frames -= len(batch.frames)
-        self.waiting_bytes -= batch.size
+    def done(self, batch: Batch | Filled) -> None:
+        """Say that it is recorded."""
+        if isinstance(batch, Batch):
+            self.waiting_frames -= len(batch.frames)
+            self.waiting_bytes -= batch.size
 
     def missing(self) -> list[tuple[str, int, int, datetime | None]]:
         """Return what is missing of symbols whose every tick is wanted, the newest gap first."""
         return [
-            (symbol, first, last, line.ledger.last_timestamp)
+            (symbol, first, last, line.ledger.since(last))
             for symbol, line in self._lines.items()
             if line.wanted and line.conflation is None
             for first, last in reversed(line.ledger.missing)
@@ -210,19 +205,18 @@ class Intake:
             self._give_out(held, now)
 
     def _give_out(self, held: _Held, now: float) -> None:
-        symbol = held.quote.symbol
-        del self._holding[symbol]
-        self._touched.add(symbol)
+        frame, quote = held
+        self._holding.pop(quote.symbol, None)
+        self._touched.add(quote.symbol)
         batch = self._begin(now)
-        # Its own frame once more, where that may be recorded already.
-        index = held.index if held.batch is batch else self._append(batch, held.frame)
-        batch.ticks.append((index, held.quote))
+        # Once more: where it is already, other ticks of it may stand before this one.
+        batch.ticks.append((self._append(batch, frame), quote))
         if batch.full:
             self._close()
 
     def _begin(self, now: float) -> Batch:
         if self._open is None:
-            self._open = Batch(self._url, now)
+            self._open = Batch(now)
         return self._open
 
     def _append(self, batch: Batch, frame: Frame) -> int:
@@ -238,26 +232,28 @@ class Intake:
         if line is None or not line.wanted:
             return
         self._touched.add(symbol)
+        line.seen_at = frame[0]
         judgement = line.ledger.judge(tick)
         if judgement is Judgement.REPEAT:
             return
-        if line.conflation is None:
+        if line.conflation is None or self._goes_out(line, frame, tick, judgement, now):
             batch.ticks.append((index, tick.quote))
-        elif judgement is Judgement.LATE:
-            line.conflated += 1
-        else:
-            self._offer(line, _Held(batch, index, frame, tick.quote), now)
 
-    def _offer(self, line: _Line, held: _Held, now: float) -> None:
+    def _goes_out(
+        self, line: _Line, frame: Frame, tick: Tick, judgement: Judgement, now: float
+    ) -> bool:
+        """Tell whether a conflated symbol's tick is to be recorded now; hold it otherwise."""
         assert line.conflation is not None
-        symbol = held.quote.symbol
-        given_out, left_out = line.conflation.offer(held, now)
+        if judgement is Judgement.LATE:
+            line.conflated += 1
+            return False
+        given_out, left_out = line.conflation.offer((frame, tick.quote), now)
         line.conflated += left_out
         if given_out is None:
-            self._holding[symbol] = line.conflation
+            self._holding[tick.quote.symbol] = line.conflation
         else:
-            self._holding.pop(symbol, None)
-            held.batch.ticks.append((held.index, held.quote))
+            self._holding.pop(tick.quote.symbol, None)
+        return given_out is not None
 
     def _close(self) -> None:
         """Begin a new batch with the next frame."""
@@ -268,6 +264,17 @@ class Intake:
         self._touched.clear()
         self._closed.append(batch)
         self._open = None
+
+
+def halves(batch: Batch) -> tuple[Batch, Batch]:
+    """Return a batch in two, in order; the states are those after the second."""
+    middle = len(batch.frames) // 2
+    first = [tick for tick in batch.ticks if tick[0] < middle]
+    second = [(index - middle, quote) for index, quote in batch.ticks if index >= middle]
+    return (
+        Batch(batch.since, batch.frames[:middle], first),
+        Batch(batch.since, batch.frames[middle:], second, batch.states),
+    )
 
 
 def _line_of(state: FeedSymbolState) -> _Line:
@@ -282,7 +289,7 @@ def _line_of(state: FeedSymbolState) -> _Line:
         healed=state.filled,
         lost=state.lost,
     )
-    return _Line(ledger, conflated=state.conflated)
+    return _Line(ledger, seen_at=state.seen_at, conflated=state.conflated)
 
 
 def _state_of(symbol: str, line: _Line) -> FeedSymbolState:
@@ -300,4 +307,5 @@ def _state_of(symbol: str, line: _Line) -> FeedSymbolState:
         lost=ledger.lost,
         filled=ledger.healed,
         last_timestamp=ledger.last_timestamp,
+        seen_at=line.seen_at,
     )

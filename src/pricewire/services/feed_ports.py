@@ -94,6 +94,10 @@ class VendorFeed(Protocol):
         """Return a fresh conversation, for one connection."""
         ...
 
+    def kept(self, frame: bytes) -> bytes:
+        """Return a frame without ticks as it may be kept: vendors like to repeat a key."""
+        ...
+
     async def open(self) -> Socket:
         """Open a connection.
 

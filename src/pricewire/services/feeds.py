@@ -42,7 +42,7 @@ class FeedSymbolState:
         gaps: how often numbers were missing; `lost`: numbers that are missing for good, since
             there are more ranges than are kept or nobody can fill them.
         filled: numbers that came late or were fetched.
-        last_timestamp: the market's, of the last tick.
+        last_timestamp: the market's, of the last tick; `seen_at`: when we received one last.
     """
 
     symbol: str
@@ -56,6 +56,7 @@ class FeedSymbolState:
     lost: int = 0
     filled: int = 0
     last_timestamp: datetime | None = None
+    seen_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,11 +50,13 @@ class Streamable:
 
     Args:
         most: how many symbols it takes on its connection; None: as many as you like.
+        covers: whether it can have a symbol at all.
         lacks: settings without which it cannot be connected; none: it can.
     """
 
     name: str
     most: int | None
+    covers: Callable[[str], bool]
     lacks: tuple[str, ...] = ()
 
 
@@ -88,8 +90,9 @@ class Streams:
             TooManyJobs, StoreError.
         """
         self._feed(config)
+        now = self._clock()
         job = StreamJob(
-            id=uuid7(), config=config, status=JobStatus.ACTIVE, created_at=self._clock()
+            id=uuid7(), config=config, status=JobStatus.ACTIVE, created_at=now, since=now
         )
         return self._told(await self._store.add(job, self._fitting))
 
@@ -104,7 +107,9 @@ class Streams:
         """
 
         def changed(job: StreamJob, others: Sequence[StreamJob]) -> StreamJob:
-            return self._fitting(replace(job, config=replace(job.config, **wish)), others)
+            since = self._clock() if "symbols" in wish else job.since
+            new = replace(job, config=replace(job.config, **wish), since=since)
+            return self._fitting(new, others)
 
         return self._found(await self._store.change(job_id, changed), job_id)
 
@@ -120,14 +125,17 @@ class Streams:
         return self._found(found, job_id)
 
     async def resume(self, job_id: UUID) -> StreamJob:
-        """Go on with a paused job.
+        """Go on with a paused job; what passed meanwhile is no gap.
 
         Raises:
             NotFound, and as `create` does.
         """
 
         def resumed(job: StreamJob, others: Sequence[StreamJob]) -> StreamJob:
-            return self._fitting(replace(job, status=JobStatus.ACTIVE), others)
+            if job.active:
+                return job
+            new = replace(job, status=JobStatus.ACTIVE, since=self._clock())
+            return self._fitting(new, others)
 
         return self._found(await self._store.change(job_id, resumed), job_id)
 
@@ -153,6 +161,9 @@ class Streams:
         if len(others) >= MAX_STREAMS:
             raise TooManyJobs(f"there are {len(others)} streaming jobs; {MAX_STREAMS} at most")
         feed = self._feed(job.config)
+        for symbol in job.config.symbols:
+            if not feed.covers(symbol):
+                raise InvalidParameter(f"the feed of {feed.name} has no symbols such as {symbol}")
         symbols = wanted([job, *others]).get(feed.name, {})
         if job.active and feed.most is not None and len(symbols) > feed.most:
             raise FeedFull(

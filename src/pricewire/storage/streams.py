@@ -1,6 +1,7 @@
 """Streaming jobs in the database; fulfils `services.streams.StreamStore`.
 
-They are rows of the table of jobs, of kind `stream`; what only polling needs stands still in them.
+They are rows of the table of jobs, of kind `stream`; `next_due` is since when one is wanted, and
+what only polling needs stands still in them.
 Invariant: no statement here touches a polling job, and none of `storage.jobs` a streaming one.
 """
 
@@ -23,7 +24,7 @@ from pricewire.storage.tables import jobs
 STREAM = "stream"
 
 _ALL: Select[Any] = (
-    select(jobs.c.id, jobs.c.config, jobs.c.status, jobs.c.created_at)
+    select(jobs.c.id, jobs.c.config, jobs.c.status, jobs.c.created_at, jobs.c.next_due)
     .where(jobs.c.kind == STREAM)
     .order_by(jobs.c.id)
 )
@@ -52,7 +53,11 @@ class SqlStreams:
             if not found:
                 return None
             new = change(found[0], _read(connection, _ALL.where(jobs.c.id != job_id)))
-            changed = {"config": _encoded(new.config), "status": new.status.value}
+            changed = {
+                "config": _encoded(new.config),
+                "status": new.status.value,
+                "next_due": new.since,
+            }
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(changed))
             return new
 
@@ -81,6 +86,7 @@ def _read(connection: Connection, statement: Select[Any]) -> list[StreamJob]:
             config=_decode(row.config),
             status=JobStatus(row.status),
             created_at=row.created_at,
+            since=row.next_due,
         )
         for row in connection.execute(statement)
     ]
@@ -97,7 +103,7 @@ def _row(job: StreamJob) -> dict[str, Any]:
         "kind": STREAM,
         "config": _encoded(job.config),
         "status": job.status.value,
-        "next_due": job.created_at,
+        "next_due": job.since,
         "next_run": job.created_at,
         "created_at": job.created_at,
     }
