@@ -7,7 +7,7 @@ where the vendor counts a symbol's trades one by one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pricewire.domain.quote import Quote
 from pricewire.errors import ProviderError
@@ -19,7 +19,9 @@ class Tick:
 
     Args:
         quote: its symbol is the caller's form, its `trade_id` the vendor's, by which a repetition
-            within the symbol is known; without one nothing can be told to be a repetition.
+            within the symbol is known: together with `exchange` and `timestamp`, as shares' ids
+            are counted by exchange and begin anew each day. Without one nothing can be told to
+            be a repetition.
         number: the vendor's count of the symbol's trades, each one more than the last: what is
             missing between two is a gap; None where the vendor has no such count.
         old: told at subscribing: a trade from before, which may have been recorded or not.
@@ -57,9 +59,9 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the vendor expects to be sent back for a frame; it may hold a key: never log it."""
+    """What the vendor expects to be sent back for a frame; it may hold a key and is shown nowhere."""
 
-    text: str
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pricewire.providers.anatomy import Answer, Request, segment
 from pricewire.providers.coinbase import COINBASE, own_symbol
 from pricewire.providers.feed_anatomy import Feed, Fill, Gap
 from pricewire.providers.feed_conversation import Conversation
-from pricewire.providers.feed_fill import filled
+from pricewire.providers.feed_fill import Trades, bare_list, filled
 from pricewire.providers.feed_heard import Heard
 from pricewire.providers.feed_roster import Roster
 from pricewire.providers.readers import Members, members, rfc3339, rows, text, whole
@@ -32,8 +32,7 @@ _MOST_TRADES: Final = 1000
 
 class _Conversation(Conversation):
     def __init__(self, _url: str, keys: Mapping[str, str]) -> None:
-        roster = Roster(own_symbol, coin_currency)
-        super().__init__(COINBASE, roster, keys, per_message=_LIMITS.per_message)
+        super().__init__(COINBASE, _roster(), keys, per_message=_LIMITS.per_message)
         self._unanswered: list[list[str]] = []
 
     def asking(self, own: Sequence[str]) -> str:
@@ -43,7 +42,7 @@ class _Conversation(Conversation):
     def ending(self, own: Sequence[str]) -> str:
         return _message("unsubscribe", own)
 
-    def hear(self, body: object, heard: Heard, answer: Answer) -> None:
+    def hear(self, body: object, heard: Heard) -> None:
         frame = members(body)
         kind = frame.get("type")
         if kind in ("match", "last_match"):
@@ -51,7 +50,7 @@ class _Conversation(Conversation):
         elif kind == "subscriptions":
             self._confirmed(frame, heard)
         elif kind == "error":
-            self._refused(frame, heard, answer)
+            self._refused(frame, heard)
         elif kind not in _PASSED_OVER:
             heard.unreadable("a frame of another kind")
 
@@ -65,15 +64,15 @@ class _Conversation(Conversation):
         ]
         heard.subscribed(names)
 
-    def _refused(self, frame: Members, heard: Heard, answer: Answer) -> None:
+    def _refused(self, frame: Members, heard: Heard) -> None:
         words = f"{frame.get('message')} {frame.get('reason')}"
         bad = [name for name in _PRODUCT.findall(words) if self.roster.find(name)]
         for name in bad:
-            callers = self.roster.callers([name])
-            heard.refused(name, self.refusal(answer, callers))
+            callers = self.roster.symbols([name])
+            heard.refused(name, self.refusal(callers))
             self._ask_again(name, heard)
         if not bad:
-            heard.ended(self.refusal(answer))
+            heard.ended(self.refusal())
 
     def _ask_again(self, bad: str, heard: Heard) -> None:
         """Ask for those that were in one message with a product that is refused."""
@@ -112,14 +111,19 @@ def _request(gap: Gap) -> Request:
     )
 
 
+def _roster() -> Roster:
+    return Roster(own_symbol, coin_currency)
+
+
+def _file_missed(trade: object, symbol: str, heard: Heard) -> None:
+    _file(members(trade), symbol, heard)
+
+
 def _read(answer: Answer, gap: Gap) -> list[Tick]:
-    own = own_symbol(gap.symbol)
+    return filled(COINBASE, _TRADES, answer, gap)
 
-    def file(body: object, heard: Heard) -> None:
-        for trade in map(members, rows(body)):
-            _file(trade, own, heard)
 
-    return filled(COINBASE, answer, gap, Roster(own_symbol, coin_currency), file)
+_TRADES: Final = Trades(roster=_roster, of=bare_list, file=_file_missed)
 
 
 def _covers(_url: str, symbol: str) -> bool:

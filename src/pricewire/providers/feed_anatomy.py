@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
+from urllib.parse import quote
 
 from pricewire.domain.feed import FeedLimits, Said, Tick
 from pricewire.errors import NotAPrice, ProviderDown, ProviderError
@@ -42,8 +43,8 @@ class FeedProtocol(Protocol):
 class Dialled:
     """What to connect to, with the secrets in it."""
 
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,11 @@ class Feed:
     def needs(self) -> tuple[str, ...]:
         """The names of its keys, as in `Vendor.needs`."""
         return self.vendor.needs
+
+
+def with_parameter(url: str, name: str, value: str) -> str:
+    """Return a URL with one more parameter in its query."""
+    return f"{url}{'&' if '?' in url else '?'}{name}={quote(value, safe='')}"
 
 
 def refusal(vendor: Vendor, answer: Answer) -> ProviderError:

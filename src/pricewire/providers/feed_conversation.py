@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pricewire.domain.feed import Said
 from pricewire.errors import ProviderError
@@ -42,6 +42,7 @@ class Conversation(ABC):
         self.keys = keys
         self._per_message = per_message
         self._delayed = delayed
+        self._frame, self._received_at = b"", datetime.min.replace(tzinfo=UTC)
 
     def opened(self) -> list[str]:
         return []
@@ -53,27 +54,29 @@ class Conversation(ABC):
         return self._each(self.roster.remove(symbols), self.ending)
 
     def read(self, frame: bytes, received_at: datetime) -> list[Said]:
+        self._frame, self._received_at = frame, received_at
         heard = Heard(self.vendor.title, self.roster, delayed=self._delayed)
         try:
             body = read_frame(frame)
         except NotJson:
             heard.unreadable("a frame that is no JSON")
         else:
-            self.hear(body, heard, Answer(body=frame, status=200, fetched_at=received_at))
+            self.hear(body, heard)
         return heard.result()
 
-    def refusal(self, answer: Answer, callers: Sequence[str] = ()) -> ProviderError:
-        """Return the error that a frame amounts to, without the keys."""
-        return refusal(
-            self.vendor,
-            Answer(
-                body=answer.body,
-                status=200,
-                fetched_at=answer.fetched_at,
-                symbols=callers,
-                secrets=tuple(self.keys.values()),
-            ),
+    def answer(self, callers: Sequence[str] = ()) -> Answer:
+        """Return the frame that is being read, as it is said about these in error texts."""
+        return Answer(
+            body=self._frame,
+            status=200,
+            fetched_at=self._received_at,
+            symbols=callers,
+            secrets=tuple(self.keys.values()),
         )
+
+    def refusal(self, callers: Sequence[str] = ()) -> ProviderError:
+        """Return the error that the frame amounts to, without the keys."""
+        return refusal(self.vendor, self.answer(callers))
 
     @abstractmethod
     def asking(self, own: Sequence[str]) -> str:
@@ -84,8 +87,8 @@ class Conversation(ABC):
         """Return the message that ends them."""
 
     @abstractmethod
-    def hear(self, body: object, heard: Heard, answer: Answer) -> None:
-        """File what a frame says; `answer` is the frame as it came."""
+    def hear(self, body: object, heard: Heard) -> None:
+        """File what a frame says."""
 
     def _each(self, own: Sequence[str], message: Callable[[Sequence[str]], str]) -> list[str]:
         step = self._per_message

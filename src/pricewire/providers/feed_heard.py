@@ -15,9 +15,9 @@ from pricewire.domain.feed import Alive, Ended, Refused, Said, Subscribed, Tick,
 from pricewire.domain.quote import PriceKind, Quote
 from pricewire.errors import NotAPrice, ProviderError
 from pricewire.providers.feed_anatomy import ending
-from pricewire.providers.feed_roster import Listed, Roster
-from pricewire.providers.found import Details, identity
-from pricewire.providers.readers import Stamp, number, text
+from pricewire.providers.feed_roster import Caller, Roster
+from pricewire.providers.found import Details
+from pricewire.providers.readers import Stamp, identity, number, text
 
 
 class TickDetails(Details, total=False):
@@ -53,29 +53,38 @@ class Heard:
         self, named: object, price: object, stamp: Stamp | None, **details: Unpack[TickDetails]
     ) -> None:
         """Say a trade to each caller's form of its symbol."""
-        listed = self.roster.find(named) if isinstance(named, str) else None
-        if listed is None:
-            if not text(named):
-                self.unreadable("a trade without a symbol")
-            return
+        if not text(named):
+            self.unreadable("a trade without a symbol")
+        elif callers := self.roster.find(text(named)):
+            self.tell(callers, price, stamp, **details)
+
+    def tell(
+        self,
+        callers: Sequence[Caller],
+        price: object,
+        stamp: Stamp | None,
+        **details: Unpack[TickDetails],
+    ) -> None:
+        """Say a trade to these."""
         if "count" in details and details["count"] is None:
-            self.unreadable(f"a trade of {listed.callers[0]} without its number")
+            self.unreadable(f"a trade of {callers[0].symbol} without its number")
             return
         try:
-            quote = self._quote(listed, price, stamp, details)
+            quote = self._quote(callers[0], price, stamp, details)
         except NotAPrice as error:
             self.said.append(Unreadable(error.detail))
             return
         count, old = details.get("count"), details.get("old", False)
         self.said.append(Tick(quote=quote, number=count, old=old))
-        for caller in listed.callers[1:]:
-            other = replace(quote, symbol=caller)
+        for caller in callers[1:]:
+            currency = details.get("currency") or caller.currency
+            other = replace(quote, symbol=caller.symbol, currency=currency)
             self.said.append(Tick(quote=other, number=count, old=old))
 
     def _quote(
-        self, listed: Listed, price: object, stamp: Stamp | None, details: TickDetails
+        self, caller: Caller, price: object, stamp: Stamp | None, details: TickDetails
     ) -> Quote:
-        value, symbol = number(price), listed.callers[0]
+        value, symbol = number(price), caller.symbol
         if value is None or stamp is None:
             what = "price" if value is None else "time"
             raise NotAPrice(f"{self.vendor} sent a trade of {symbol} without a {what}")
@@ -86,7 +95,7 @@ class Heard:
             precision=stamp.precision,
             nanosecond=stamp.nanosecond,
             kind=details.get("kind", PriceKind.LAST),
-            currency=details.get("currency") or listed.currency,
+            currency=details.get("currency") or caller.currency,
             exchange=details.get("exchange"),
             delayed=self.delayed,
             size=number(details.get("size")),
@@ -101,7 +110,7 @@ class Heard:
 
     def subscribed(self, names: Sequence[str]) -> None:
         """Say that the vendor confirms these."""
-        if callers := self.roster.callers(names):
+        if callers := self.roster.symbols(names):
             self.said.append(Subscribed(callers))
 
     def refused(self, named: str, error: ProviderError) -> None:

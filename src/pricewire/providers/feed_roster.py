@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 
-class Listed(NamedTuple):
-    """A subscription: the callers' forms, in the order of their coming, and what counts it."""
+class Caller(NamedTuple):
+    """A caller's form of a symbol, and what a price of it is counted in by its looks."""
 
-    callers: tuple[str, ...]
+    symbol: str
     currency: str | None
 
 
@@ -22,24 +22,24 @@ class Roster:
 
     Args:
         own: the vendor's form of a symbol, and of its own forms.
-        counted_in: the currency of a price of the vendor's form.
+        counted_in: the currency of a caller's form.
     """
 
     def __init__(self, own: Callable[[str], str], counted_in: Callable[[str], str | None]) -> None:
         self._own = own
         self._counted_in = counted_in
-        self._listed: dict[str, Listed] = {}
+        self._callers: dict[str, tuple[Caller, ...]] = {}
 
     def add(self, symbols: Iterable[str]) -> list[str]:
         """Return the vendor's forms that were not subscribed yet."""
         fresh = []
         for symbol in symbols:
             own = self._own(symbol)
-            if own not in self._listed:
+            callers = self._callers.get(own, ())
+            if not callers:
                 fresh.append(own)
-                self._listed[own] = Listed((symbol,), self._counted_in(own))
-            elif symbol not in (listed := self._listed[own]).callers:
-                self._listed[own] = listed._replace(callers=(*listed.callers, symbol))
+            if all(caller.symbol != symbol for caller in callers):
+                self._callers[own] = (*callers, Caller(symbol, self._counted_in(symbol)))
         return fresh
 
     def remove(self, symbols: Iterable[str]) -> list[str]:
@@ -47,28 +47,25 @@ class Roster:
         over = []
         for symbol in symbols:
             own = self._own(symbol)
-            listed = self._listed.get(own)
-            if listed is None or symbol not in listed.callers:
-                continue
-            left = tuple(caller for caller in listed.callers if caller != symbol)
+            callers = self._callers.get(own, ())
+            left = tuple(caller for caller in callers if caller.symbol != symbol)
             if left:
-                self._listed[own] = listed._replace(callers=left)
-            else:
-                del self._listed[own]
+                self._callers[own] = left
+            elif callers:
+                del self._callers[own]
                 over.append(own)
         return over
 
     def strike(self, named: str) -> tuple[str, ...]:
         """Take out a symbol that the vendor refuses; returns its callers' forms."""
-        own = named if named in self._listed else self._own(named)
-        listed = self._listed.pop(own, None)
-        return listed.callers if listed else ()
+        own = named if named in self._callers else self._own(named)
+        return tuple(caller.symbol for caller in self._callers.pop(own, ()))
 
-    def find(self, named: str) -> Listed | None:
-        """Return the subscription of a symbol in a frame; None if nobody wants it."""
-        return self._listed.get(named) or self._listed.get(self._own(named))
+    def find(self, named: str) -> tuple[Caller, ...]:
+        """Return who wants a symbol of a frame."""
+        return self._callers.get(named) or self._callers.get(self._own(named), ())
 
-    def callers(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the callers' forms of several symbols in a frame."""
-        found = (self.find(named) for named in names)
-        return tuple(caller for listed in found if listed for caller in listed.callers)
+    def symbols(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the callers' forms of several symbols of a frame, each once."""
+        found = (caller.symbol for named in names for caller in self.find(named))
+        return tuple(dict.fromkeys(found))

@@ -96,6 +96,13 @@ def whole(value: object) -> int | None:
     return value if is_count else None
 
 
+def identity(value: object) -> str | None:
+    """Return what the vendor calls something, a number or a short text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return text(value) or None
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
