@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 from confluent_kafka import murmur2
 
+from pricewire.bootstrap_feeds import Live, live_feeds
 from pricewire.bootstrap_jobs import polling_jobs
 from pricewire.bootstrap_latest import Guards, latest_prices
 from pricewire.bootstrap_providers import Listed, listed, made
@@ -91,7 +92,7 @@ class Services:
         history: the door's entrance for past prices; `backfilling` fetches them.
         prices: the stored ones, live and past.
         averages: answers for them; None in a process without an API, as are `candles` and
-        processing: lag and dead letters, and jobs.
+        processing: lag and dead letters, jobs, and live feeds.
         providers: all there are, configured or not.
         crashed: ends with the error of a background task that died; never ends otherwise.
     """
@@ -102,6 +103,7 @@ class Services:
     backfilling: Backfilling
     prices: StoredSeries
     jobs: Jobs | None
+    live: Live | None
     receipts: Receipts
     health: Health
     metrics: Metrics
@@ -180,12 +182,15 @@ async def running(
                 clock=now,
             )
         )
-        jobs = polling = None
+        jobs = polling = live = None
         if parts.api:
             jobs, polling = polling_jobs(
                 settings, main, database=database, sessions=sessions, clock=now
             )
             stack.push_async_callback(_stop, _start(polling.run(), crashed), polling.close)
+            live = live_feeds(settings, providers, main, database=database, door=door, clock=now)
+            feeding = live.feeding
+            stack.push_async_callback(_stop, _start(feeding.run(), crashed), feeding.close)
         history = HistoryDoor(
             SqlHistoryStore(database, partitions),
             encode=encode_price_event,
@@ -197,16 +202,18 @@ async def running(
             latest=main.latest,
             guards=main.guards,
             jobs=jobs,
+            live=live,
             history=history,
             backfilling=_backfilling(settings, main.guards, history),
             prices=StoredSeries(SqlPricesByTime(database)),
             receipts=receipts,
-            health=_health(reads, relays, processors, polling),
+            health=_health(reads, relays, processors, polling, live),
             metrics=Metrics(
                 relay=lambda: [*relays.statuses, *relays.history_statuses],
                 recorded=lambda: door.recorded,
                 processors=lambda: processors,
                 polling=polling.status if polling else None,
+                feeds=live.feeding if live else None,
             ),
             averages=averages,
             candles=candles,
@@ -282,7 +289,11 @@ def _answers(stack: AsyncExitStack, room: _Room) -> tuple[Averages, Processing]:
 
 
 def _health(
-    reads: SqlReads, relays: Relays, processors: list[ProcessorStatus], polling: Polling | None
+    reads: SqlReads,
+    relays: Relays,
+    processors: list[ProcessorStatus],
+    polling: Polling | None,
+    live: Live | None,
 ) -> Health:
     return Health(
         outbox=reads.outbox_depth,
@@ -292,6 +303,7 @@ def _health(
         history_relay=lambda: relays.history_statuses,
         processors=lambda: processors,
         polling=polling.status if polling else None,
+        feeds=live.feeding if live else None,
         clock=now,
     )
 

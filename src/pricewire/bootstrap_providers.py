@@ -6,7 +6,7 @@ handed to its provider only, and what is listed says whether it is set, never wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -112,15 +112,19 @@ def parse_stored(
     return read_stored(vendor, answer)
 
 
-def _keys(settings: Settings, vendor: Vendor) -> dict[str, str] | None:
-    """Return the vendor's keys, None where one is missing."""
+def keys_of(settings: Settings, name: str, needs: Sequence[str]) -> dict[str, str] | None:
+    """Return a provider's keys by what it needs, None where one is missing."""
     keys = {}
-    for need in vendor.needs:
-        value = getattr(settings, f"{vendor.name}_{need}")
+    for need in needs:
+        value = getattr(settings, f"{name}_{need}")
         if not isinstance(value, SecretStr):
             return None
         keys[need] = value.get_secret_value()
     return keys
+
+
+def _keys(settings: Settings, vendor: Vendor) -> dict[str, str] | None:
+    return keys_of(settings, vendor.name, vendor.needs)
 
 
 def _base_url(settings: Settings, vendor: Vendor) -> str:

@@ -12,6 +12,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pricewire.observe.feed_metrics import feed_metrics
+from pricewire.services.feeding import Feeding
 from pricewire.services.outage import ShardStatus
 from pricewire.services.polling import PollingStatus
 from pricewire.services.processing import ProcessorStatus
@@ -25,6 +27,7 @@ class Metrics:
         recorded: how many prices passed the door here.
         processors: statuses of the processors that run here.
         polling: of jobs; None where this process polls none.
+        feeds: None where this process drives none.
     """
 
     def __init__(
@@ -34,12 +37,13 @@ class Metrics:
         recorded: Callable[[], int],
         processors: Callable[[], Sequence[ProcessorStatus]],
         polling: PollingStatus | None = None,
+        feeds: Feeding | None = None,
     ) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._registry.register(_Parts(relay, recorded, processors, polling))
+        self._registry.register(_Parts(relay, recorded, processors, polling, feeds))
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -52,11 +56,13 @@ class _Parts(Collector):
         recorded: Callable[[], int],
         processors: Callable[[], Sequence[ProcessorStatus]],
         polling: PollingStatus | None = None,
+        feeds: Feeding | None = None,
     ) -> None:
         self._relay = relay
         self._recorded = recorded
         self._processors = processors
         self._polling = polling
+        self._feeds = feeds
 
     def collect(self) -> Iterable[Metric]:
         recorded = CounterMetricFamily("pricewire_prices_recorded", "Prices recorded here.")
@@ -66,6 +72,8 @@ class _Parts(Collector):
         yield from _processor_metrics(self._processors())
         if self._polling is not None:
             yield from _polling_metrics(self._polling)
+        if self._feeds is not None:
+            yield from feed_metrics(self._feeds)
 
 
 def _polling_metrics(status: PollingStatus) -> Iterator[Metric]:

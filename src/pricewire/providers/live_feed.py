@@ -8,18 +8,36 @@ told holds none.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
-from pricewire.domain.feed import FeedLimits, Tick
+from pricewire.domain.feed import FeedLimits
 from pricewire.domain.quote import RawResponse
-from pricewire.errors import ProviderError
-from pricewire.providers.anatomy import Answer, Request
-from pricewire.providers.feed_anatomy import Feed, FeedProtocol, Gap, ending, refusal
-from pricewire.providers.rest import cleaned, without_secrets
+from pricewire.errors import InvalidParameter, ProviderError
+from pricewire.providers.anatomy import Answer
+from pricewire.providers.feed_anatomy import Feed, FeedProtocol, Fill, Gap, ending, refusal
+from pricewire.providers.rest import RestProvider, cleaned, without_secrets
 from pricewire.providers.socket import WebSocket, opened
 from pricewire.services.feed_ports import Filling
 
-Ask = Callable[[Request], Awaitable[RawResponse]]
+FILL_SECONDS = 15.0
+
+
+class Guarding(Protocol):
+    """Counts calls against the provider's budget and watches them; `services.guard` has it."""
+
+    def other(
+        self, symbol: str, call: Callable[[], Awaitable[Filling]], *, seconds: float
+    ) -> Awaitable[Filling]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How the same vendor is asked over REST."""
+
+    provider: RestProvider
+    guard: Guarding
 
 
 class LiveFeed:
@@ -28,13 +46,12 @@ class LiveFeed:
     Args:
         keys: by the names in `Feed.needs`.
         url: of the websocket, without secrets.
-        ask: makes one call over REST, counted against the provider's budget.
     """
 
-    def __init__(self, feed: Feed, keys: Mapping[str, str], url: str, ask: Ask | None) -> None:
+    def __init__(self, feed: Feed, keys: Mapping[str, str], url: str, rest: Rest) -> None:
         self._feed = feed
         self._keys = keys
-        self._ask = ask if feed.fill else None
+        self._rest = rest
         self.url = url
 
     @property
@@ -51,7 +68,7 @@ class LiveFeed:
 
     @property
     def fills(self) -> bool:
-        return self._ask is not None
+        return self._feed.fill is not None
 
     def converse(self) -> FeedProtocol:
         return self._feed.protocol(self.url, self._keys)
@@ -64,20 +81,27 @@ class LiveFeed:
         return await opened(self.name, dialled.url, dialled.headers, self._refused)
 
     async def fill(self, symbol: str, first: int, last: int, since: datetime | None) -> Filling:
-        assert self._ask is not None, "asked only where it fills"
-        assert self._feed.fill is not None, "asked only where it fills"
+        fill = self._feed.fill
+        if fill is None:
+            raise InvalidParameter(f"{self.name} cannot be asked for missing trades")
         gap = Gap(symbol=symbol, first=first, last=last, since=since)
-        raw = await self._ask(self._feed.fill.request(gap))
+
+        async def call() -> Filling:
+            return await self._filled(fill, gap)
+
+        return await self._rest.guard.other(symbol, call, seconds=FILL_SECONDS)
+
+    async def _filled(self, fill: Fill, gap: Gap) -> Filling:
+        raw = await self._rest.provider.ask(fill.request(gap))
         kept = without_secrets(raw, self._secrets)
         try:
-            return Filling(kept, tuple(self._read(raw, gap)))
+            return Filling(kept, tuple(fill.read(self._answer(raw, gap), gap)))
         except ProviderError as error:
             error.raw = kept
             raise
 
-    def _read(self, raw: RawResponse, gap: Gap) -> list[Tick]:
-        assert self._feed.fill is not None, "asked only where it fills"
-        answer = Answer(
+    def _answer(self, raw: RawResponse, gap: Gap) -> Answer:
+        return Answer(
             body=raw.body,
             status=raw.status,
             fetched_at=raw.fetched_at,
@@ -86,7 +110,6 @@ class LiveFeed:
             headers=dict(raw.headers),
             secrets=self._secrets,
         )
-        return self._feed.fill.read(answer, gap)
 
     @property
     def _secrets(self) -> tuple[str, ...]:

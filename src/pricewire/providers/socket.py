@@ -24,8 +24,6 @@ OPEN_SECONDS: Final = 10.0
 CLOSE_SECONDS: Final = 1.0
 _SECURE: Final = {"ws": "http", "wss": "https"}
 
-_Message = aiohttp.WSMessage
-
 
 class WebSocket:
     """Fulfils `services.feed_ports.Socket`.
@@ -56,7 +54,7 @@ class WebSocket:
             return None
         if kind is aiohttp.WSMsgType.PONG:
             return None
-        raise ProviderDown(f"{self._provider} {self._ended(message)}", retry_after=0)
+        raise ProviderDown(f"{self._provider} {self._ended(kind, message.extra)}", retry_after=0)
 
     async def send(self, text: str) -> None:
         try:
@@ -81,13 +79,13 @@ class WebSocket:
             f"{self._provider} broke the connection: {type(error).__name__}", retry_after=0
         )
 
-    def _ended(self, message: _Message) -> str:
+    def _ended(self, kind: aiohttp.WSMsgType, extra: object) -> str:
         code = self._connection.close_code
-        if message.type is aiohttp.WSMsgType.ERROR:
+        if kind is aiohttp.WSMsgType.ERROR:
             return f"sent what is no websocket frame of at most {MAX_FRAME_BYTES} bytes"
         if code is None or code == aiohttp.WSCloseCode.ABNORMAL_CLOSURE:
             return "broke the connection"
-        said = message.extra if isinstance(message.extra, str) else ""
+        said = extra if isinstance(extra, str) else ""
         reason = "".join(char if char.isprintable() else " " for char in said)[:100]
         return f"closed the connection, code {code}{f': {reason}' if reason else ''}"
 

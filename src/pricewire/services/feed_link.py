@@ -29,7 +29,7 @@ from pricewire.domain.feed import (
 from pricewire.errors import ProviderDown, ProviderError
 from pricewire.services.feed_intake import Intake
 from pricewire.services.feed_ports import Socket, VendorFeed
-from pricewire.services.feed_tally import Tally
+from pricewire.services.feed_tally import STREAMING, Tally
 
 STALL_SECONDS = 10.0
 """For how long a vendor is held up before the connection is dropped."""
@@ -189,7 +189,7 @@ class Link:
             if len(ticks) < len(said):
                 self._hear(said)
             elif not self.ticked:
-                self.ticked, tally.state = True, "streaming"
+                self.ticked, tally.state = True, STREAMING
 
     def _hear(self, said: Sequence[Said]) -> None:
         for one in said:
@@ -200,7 +200,7 @@ class Link:
                 self._ready = True
                 self.want(self._wanted)
             elif isinstance(one, Subscribed):
-                self._tally.state = "streaming"
+                self._tally.state = STREAMING
             elif isinstance(one, Refused):
                 self._refused(one)
             elif isinstance(one, Unreadable):

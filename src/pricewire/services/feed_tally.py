@@ -14,6 +14,7 @@ from datetime import datetime
 from pricewire.domain.feed_ledger import count
 from pricewire.services.feeds import FeedStatus, FeedSymbolState
 
+STREAMING = "streaming"
 RATE_SECONDS = 10
 """Over which the rate is taken."""
 
