@@ -139,7 +139,7 @@ async def test_a_vendor_that_greets_is_waited_for() -> None:
 
 @in_virtual_time
 async def test_silence_ends_the_connection_and_pings_are_no_silence() -> None:
-    market = Market()
+    market = Market(silence_seconds=5)
     async with running(market):
         await begin(market, "A")
         for _ in range(10):
@@ -152,7 +152,7 @@ async def test_silence_ends_the_connection_and_pings_are_no_silence() -> None:
 
 @in_virtual_time
 async def test_heartbeats_are_sent() -> None:
-    market = Market(heartbeat_seconds=3, heartbeat="beat", silence_seconds=100)
+    market = Market(heartbeat_seconds=3, heartbeat="beat")
     async with running(market):
         await begin(market, "A")
         await asyncio.sleep(10)
@@ -161,7 +161,7 @@ async def test_heartbeats_are_sent() -> None:
 
 @in_virtual_time
 async def test_a_connection_is_changed_before_the_vendor_ends_it() -> None:
-    market = Market(lifetime_seconds=20, silence_seconds=100)
+    market = Market(lifetime_seconds=20)
     async with running(market):
         await begin(market, "A")
         await asyncio.sleep(50)
@@ -182,7 +182,8 @@ async def test_a_vendor_that_cannot_be_reached_is_asked_ever_less_often() -> Non
     market.vendor.refuses.extend(ProviderDown("no", retry_after=0) for _ in range(12))
     async with running(market):
         market.run.want(want("A"))
-        await until(lambda: market.subscribed, 600)
+        await asyncio.sleep(500)
+        assert market.subscribed
     waits = [after - before for before, after in itertools.pairwise(market.vendor.opened_at)]
     assert waits[0] < 0.6
     assert 29 < waits[-1] < 61
@@ -253,10 +254,10 @@ async def test_a_slow_database_pushes_back_and_past_a_bound_drops_the_connection
     market = Market()
     async with running(market):
         await begin(market, "A")
-        market.vendor.tick("A", 0)
+        market.vendor.tick("A", 1)
         await until(lambda: market.door.quotes)
         market.door.away = True
-        for number in range(1, 301):
+        for number in range(2, 302):
             market.vendor.tick("A", number)
         await asyncio.sleep(5)
         assert market.run.waiting_frames == 100
@@ -270,10 +271,10 @@ async def test_a_slow_database_pushes_back_and_past_a_bound_drops_the_connection
         assert len(market.vendor.sockets) == 1
         market.door.away = False
         await until(lambda: len(market.vendor.sockets) == 2 and market.subscribed)
-        market.vendor.tick("A", 301)
+        market.vendor.tick("A", 302)
         await until(lambda: len(market.door.quotes) == 102)
-    assert market.door.prices["A"] == [*range(101), 301]
-    assert market.feeds.states["A"].missing == ((101, 300),)
+    assert market.door.prices["A"] == [*range(1, 102), 302]
+    assert market.feeds.states["A"].missing == ((102, 301),)
     assert market.feeds.status.dropped_connections == 1
 
 
@@ -331,7 +332,7 @@ async def test_who_was_frozen_records_nothing_behind_its_successor() -> None:
 
 @in_virtual_time
 async def test_a_lost_lease_is_noticed_though_no_tick_comes() -> None:
-    market = Market(silence_seconds=1000)
+    market = Market()
     async with running(market):
         await begin(market, "A")
         await market.feeds.claim("acme", "two", clock() + 2 * LEASE, LEASE)
@@ -386,7 +387,7 @@ async def test_a_held_price_goes_out_at_a_stop_or_when_every_tick_is_wanted() ->
 
 @in_virtual_time
 async def test_gaps_are_filled_and_what_nobody_has_is_given_up() -> None:
-    market = Market(FakeVendor(fills=True, fillable={3, 4, 7}), silence_seconds=100)
+    market = Market(FakeVendor(fills=True, fillable={3, 4, 7}))
     async with running(market):
         await begin(market, "A")
         market.vendor.tick("A", 1, 2, 5, 9)
@@ -395,7 +396,7 @@ async def test_gaps_are_filled_and_what_nobody_has_is_given_up() -> None:
         market.vendor.tick("A", 10)
         await until(lambda: len(market.door.quotes) == 8)
     assert sorted(market.door.prices["A"]) == [1, 2, 3, 4, 5, 7, 9, 10]
-    assert market.vendor.asked == [("A", 6, 8), ("A", 8, 8), ("A", 6, 6), ("A", 3, 4)]
+    assert market.vendor.asked == [("A", 6, 8), ("A", 8, 8), ("A", 3, 4), ("A", 6, 6)]
     state = market.feeds.states["A"]
     assert (state.missing, state.filled, state.lost, state.gaps) == ((), 3, 2, 2)
 

@@ -7,6 +7,7 @@ counted as lost, in a bounded number of calls; what comes meanwhile is never ask
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
 
 import structlog
@@ -27,11 +28,16 @@ _Gap = tuple[str, int, int, datetime | None]
 
 
 class FeedFilling:
-    """See the module."""
+    """See the module.
 
-    def __init__(self, feed: VendorFeed, intake: Intake) -> None:
+    Args:
+        filled: called when an answer was put into the intake.
+    """
+
+    def __init__(self, feed: VendorFeed, intake: Intake, filled: Callable[[], None]) -> None:
         self._feed = feed
         self._intake = intake
+        self._filled = filled
         self._loop = asyncio.get_running_loop()
         self._seen: dict[tuple[str, int], float] = {}
         """When each gap was first seen, by its symbol and its end."""
@@ -61,6 +67,7 @@ class FeedFilling:
             if not found:
                 # Some may have come over the connection meanwhile.
                 self._intake.give_up(symbol, first, last)
+            self._filled()
             log.info("feed.filled", feed=self._feed.name, symbol=symbol, trades=found)
 
     def _next(self, now: float) -> _Gap | None:

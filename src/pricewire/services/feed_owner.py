@@ -95,7 +95,7 @@ class FeedOwner:
         self._changed = asyncio.Event()
         self._draining = False
         self._outbox_full = False
-        self._filling = FeedFilling(feed, self.intake)
+        self._filling = FeedFilling(feed, self.intake, self._heard.set)
         self._wanted: Wanted = {}
 
     def want(self, wanted: Wanted) -> None:
