@@ -1,8 +1,8 @@
 """Measures a live feed: from a vendor's websocket to events on the topic, everything recorded.
 
 `python -m bench.feeds [--rate N] [--seconds N] [--kill] [DATABASE ...]`. One service process as
-`pricewire up` runs it, a vendor that sends at a rate, and a consumer of the topic; broker, database,
-vendor and consumer share the machine. A run counts only if every trade is on the topic once and
+`pricewire up` runs it, a vendor that sends at a rate, and a consumer of the topic; broker, database
+and all these share the machine. A run counts only if every trade is on the topic once and
 nothing waits for longer at its end than at its beginning. With `--kill` the service is killed in
 the middle: what is missing then must be named, number for number.
 """

@@ -66,7 +66,7 @@ class SqlJobs:
         return await self._database.write(Rank.OTHER, work)
 
     async def delete(self, job_id: UUID) -> bool:
-        statement = delete(jobs).where(jobs.c.id == job_id)
+        statement = delete(jobs).where(jobs.c.id == job_id, jobs.c.kind == POLL)
         return await self._database.write(
             Rank.OTHER, lambda connection: connection.execute(statement).rowcount > 0
         )
@@ -125,7 +125,7 @@ class SqlJobs:
         )
 
 
-_ALL: Select[Any] = select(jobs).order_by(jobs.c.id)
+_ALL: Select[Any] = select(jobs).where(jobs.c.kind == POLL).order_by(jobs.c.id)
 _POLLED = and_(jobs.c.kind == POLL, jobs.c.status == JobStatus.ACTIVE)
 
 
