@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 from confluent_kafka import murmur2
 
+from pricewire.bootstrap_frames import frames_kept_for
 from pricewire.bootstrap_jobs import polling_jobs
 from pricewire.bootstrap_latest import Guards, latest_prices
 from pricewire.bootstrap_providers import Listed, listed, made
@@ -186,6 +187,7 @@ async def running(
                 settings, main, database=database, sessions=sessions, clock=now
             )
             stack.push_async_callback(_stop, _start(polling.run(), crashed), polling.close)
+            await stack.enter_async_context(frames_kept_for(settings, database, now))
         history = HistoryDoor(
             SqlHistoryStore(database, partitions),
             encode=encode_price_event,
