@@ -17,6 +17,7 @@ import structlog
 from confluent_kafka import murmur2
 
 from pricewire.bootstrap_feeds import Live, live_feeds
+from pricewire.bootstrap_frames import frames_kept_for
 from pricewire.bootstrap_jobs import polling_jobs
 from pricewire.bootstrap_latest import Guards, latest_prices
 from pricewire.bootstrap_providers import Listed, listed, made
@@ -191,6 +192,7 @@ async def running(
             live = live_feeds(settings, providers, main, database=database, door=door, clock=now)
             feeding = live.feeding
             stack.push_async_callback(_stop, _start(feeding.run(), crashed), feeding.close)
+            await stack.enter_async_context(frames_kept_for(settings, database, now))
         history = HistoryDoor(
             SqlHistoryStore(database, partitions),
             encode=encode_price_event,

@@ -132,6 +132,7 @@ class Settings(BaseSettings):
 
     database_url: SecretStr | None = None
     pricewire_home: Path = Path("~/.pricewire")
+    raw_frames_days: Annotated[int, Field(ge=0, le=36_500)] = 30
 
     api_host: str = "127.0.0.1"
     api_port: Port = 8000

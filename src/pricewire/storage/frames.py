@@ -16,7 +16,7 @@ from sqlalchemy import delete, select
 from pricewire.domain.frames import FrameBatch, first_batch_id, frame_in, packed, place_of
 from pricewire.domain.quote import RawResponse
 from pricewire.storage.database import Database, Rank
-from pricewire.storage.tables import prices, raw_frames
+from pricewire.storage.tables import raw_frames
 
 SWITCHING_PROTOCOLS = 101
 """What the vendor answered to the request by which all frames came."""
@@ -47,13 +47,6 @@ class SqlFrames:
             headers=(("content-type", _content_type(body)),),
             body=body,
             fetched_at=received,
-        )
-
-    async def has_price(self, frame: UUID) -> bool:
-        """Tell whether a price was made from this, whether or not it is kept any more."""
-        statement = select(prices.c.symbol).where(prices.c.raw_response_id == frame).limit(1)
-        return await self._database.read(
-            lambda connection: connection.execute(statement).first() is not None
         )
 
     async def delete_before(self, moment: datetime, limit: int) -> int:

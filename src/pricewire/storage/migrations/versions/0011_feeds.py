@@ -77,7 +77,7 @@ def _drop_foreign_key_in_sqlite() -> None:
         raise RuntimeError("the table prices is not as the migrations made it")
     try:
         _change_text(connection, without)
-    except sa.exc.OperationalError:
+    except sa.exc.DatabaseError:
         _make_anew()
 
 
