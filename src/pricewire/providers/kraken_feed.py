@@ -47,7 +47,7 @@ class _Conversation(Conversation):
     def asking(self, own: Sequence[str]) -> str:
         return _message("subscribe", own, snapshot=True)
 
-    def ending(self, own: Sequence[str]) -> str:
+    def leaving(self, own: Sequence[str]) -> str:
         return _message("unsubscribe", own)
 
     def hear(self, body: object, heard: Heard) -> None:
