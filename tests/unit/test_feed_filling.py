@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricewire.domain.feed import Tick
@@ -153,6 +153,7 @@ def test_a_refusal_is_a_typed_error(name: str, content: bytes, status: int, code
 
 
 @pytest.mark.parametrize("name", FILLED)
+@settings(max_examples=12)
 @given(first=st.integers(1500, 4000), count=st.integers(1, 3500))
 def test_page_after_page_a_gap_is_filled(name: str, first: int, count: int) -> None:
     missing = set(range(first, first + count))

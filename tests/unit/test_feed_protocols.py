@@ -119,10 +119,14 @@ def test_a_tick_after_its_symbol_was_given_up_is_nothing(name: str) -> None:
     assert [line(said) for said in protocol.read(case.frames[0], NOW)] == ["alive"]
 
 
+def invalid(product: str) -> bytes:
+    reason = f"{product} is not a valid product"
+    return json.dumps({"type": "error", "message": "Failed", "reason": reason}).encode()
+
+
 def test_a_refused_symbol_is_asked_for_again_by_who_wants_it_again() -> None:
     protocol = conversation("coinbase", ("ABC-USD", "XYZ-USD"))
-    refused = {"type": "error", "reason": "XYZ-USD is not a valid product"}
-    protocol.read(json.dumps(refused).encode(), NOW)
+    protocol.read(invalid("XYZ-USD"), NOW)
     assert protocol.unsubscribe(["XYZ-USD"]) == []
     assert len(protocol.subscribe(["ABC-USD", "XYZ-USD"])) == 1
 
@@ -131,8 +135,7 @@ def test_the_others_are_asked_for_until_no_bad_one_is_left() -> None:
     protocol = conversation("coinbase", ("A1-USD", "A2-USD", "A3-USD"))
     asked = []
     for bad in ("A1-USD", "A3-USD"):
-        frame = json.dumps({"type": "error", "reason": f"{bad} is not a valid product"}).encode()
-        asked += [one.text for one in protocol.read(frame, NOW) if isinstance(one, Reply)]
+        asked += [one.text for one in protocol.read(invalid(bad), NOW) if isinstance(one, Reply)]
     assert [json.loads(text)["product_ids"] for text in asked] == [["A2-USD", "A3-USD"], ["A2-USD"]]
 
 
@@ -141,8 +144,8 @@ def test_those_that_are_confirmed_are_not_asked_for_again() -> None:
     channels = [{"name": "matches", "product_ids": ["A1-USD", "A2-USD"]}]
     protocol.read(json.dumps({"type": "subscriptions", "channels": channels}).encode(), NOW)
     protocol.subscribe(["A3-USD"])
-    frame = json.dumps({"type": "error", "reason": "A3-USD is not a valid product"}).encode()
-    assert [line(said) for said in protocol.read(frame, NOW)] == ["refused A3-USD unknown_symbol"]
+    said = [line(one) for one in protocol.read(invalid("A3-USD"), NOW)]
+    assert said == ["refused A3-USD unknown_symbol"]
 
 
 @pytest.mark.parametrize(("name", "parameter"), [("finnhub", "token"), ("twelve_data", "apikey")])

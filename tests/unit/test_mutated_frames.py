@@ -108,7 +108,8 @@ def test_a_broken_answer_to_a_gap_gives_what_its_bytes_support(name: str, first:
         chance = random.Random(seed)
         whole = Body(name, "gap", body(name, [10, 11, 12, 13, 14]), 200, (), "")
         content, wanted = mutate(whole, chance), Gap(symbol=SYMBOLS[name], first=11, last=13)
-        answer = Answer(body=content, status=chance.choice((200, 200, 429)), fetched_at=NOW)
+        status = chance.choice((200, 200, 429))
+        answer = Answer(body=content, status=status, fetched_at=NOW, secrets=(SECRET,))
         try:
             ticks = fill_of(name).read(answer, wanted)
         except ProviderError as error:
