@@ -22,8 +22,8 @@ from tests.stock_outcomes import SECRET, quote_line
 
 KEYS = {
     "api_key": SECRET,
-    "api_key_id": f"{SECRET}-id",
-    "api_secret_key": f"{SECRET}-secret",
+    "api_key_id": SECRET,
+    "api_secret_key": f"secret-of-{SECRET}",
 }
 
 

@@ -85,7 +85,7 @@ _SHARE: dict[str, Any] = {
     "t": "2024-03-20T14:02:09.722539521Z",
 }
 _AT = "2024-03-20T14:02:09.722539521Z nanosecond"
-_AUTH = f'reply {{"action": "auth", "key": "{SECRET}-id", "secret": "{SECRET}-secret"}}'
+_AUTH = f'reply {{"action": "auth", "key": "{SECRET}", "secret": "secret-of-{SECRET}"}}'
 
 ALPACA = [
     _alpaca(
@@ -126,7 +126,7 @@ ALPACA = [
     ),
     _alpaca(
         "bad_key",
-        [{"T": "error", "code": 402, "msg": f"auth failed for {SECRET}-ID"}],
+        [{"T": "error", "code": 402, "msg": f"auth failed for {SECRET}"}],
         "ended invalid_key for good",
     ),
     _alpaca(
