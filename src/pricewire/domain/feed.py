@@ -59,7 +59,7 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the vendor expects to be sent back for a frame; it may hold a key and is shown nowhere."""
+    """What the vendor expects to be sent back; it may hold a key, and shows it nowhere."""
 
     text: str = field(repr=False)
 

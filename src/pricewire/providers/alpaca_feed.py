@@ -43,7 +43,7 @@ class _Conversation(Conversation):
         self._unanswered.append(tuple(own))
         return json.dumps({"action": "subscribe", "trades": list(own)})
 
-    def ending(self, own: Sequence[str]) -> str:
+    def leaving(self, own: Sequence[str]) -> str:
         self._unanswered.append(())
         return json.dumps({"action": "unsubscribe", "trades": list(own)})
 

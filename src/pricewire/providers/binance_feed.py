@@ -46,7 +46,7 @@ class _Conversation(Conversation):
         self._asked[self._messages] = tuple(own)
         return message
 
-    def ending(self, own: Sequence[str]) -> str:
+    def leaving(self, own: Sequence[str]) -> str:
         return self._message("UNSUBSCRIBE", own)
 
     def hear(self, body: object, heard: Heard) -> None:

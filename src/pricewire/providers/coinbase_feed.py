@@ -39,7 +39,7 @@ class _Conversation(Conversation):
         self._unanswered.append(list(own))
         return _message("subscribe", own)
 
-    def ending(self, own: Sequence[str]) -> str:
+    def leaving(self, own: Sequence[str]) -> str:
         return _message("unsubscribe", own)
 
     def hear(self, body: object, heard: Heard) -> None:

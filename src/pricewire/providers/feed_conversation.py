@@ -51,7 +51,7 @@ class Conversation(ABC):
         return self._each(self.roster.add(symbols), self.asking)
 
     def unsubscribe(self, symbols: Sequence[str]) -> list[str]:
-        return self._each(self.roster.remove(symbols), self.ending)
+        return self._each(self.roster.remove(symbols), self.leaving)
 
     def read(self, frame: bytes, received_at: datetime) -> list[Said]:
         self._frame, self._received_at = frame, received_at
@@ -83,7 +83,7 @@ class Conversation(ABC):
         """Return the message that subscribes the vendor's forms."""
 
     @abstractmethod
-    def ending(self, own: Sequence[str]) -> str:
+    def leaving(self, own: Sequence[str]) -> str:
         """Return the message that ends them."""
 
     @abstractmethod

@@ -56,16 +56,15 @@ class Heard:
         if not text(named):
             self.unreadable("a trade without a symbol")
         elif callers := self.roster.find(text(named)):
-            self.tell(callers, price, stamp, **details)
+            self._tell(callers, price, stamp, **details)
 
-    def tell(
+    def _tell(
         self,
         callers: Sequence[Caller],
         price: object,
         stamp: Stamp | None,
         **details: Unpack[TickDetails],
     ) -> None:
-        """Say a trade to these."""
         if "count" in details and details["count"] is None:
             self.unreadable(f"a trade of {callers[0].symbol} without its number")
             return

@@ -35,7 +35,7 @@ class _Conversation(Conversation):
     def asking(self, own: Sequence[str]) -> str:
         return json.dumps({"type": "subscribe", "symbol": own[0]})
 
-    def ending(self, own: Sequence[str]) -> str:
+    def leaving(self, own: Sequence[str]) -> str:
         return json.dumps({"type": "unsubscribe", "symbol": own[0]})
 
     def hear(self, body: object, heard: Heard) -> None:

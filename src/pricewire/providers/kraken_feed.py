@@ -47,7 +47,7 @@ class _Conversation(Conversation):
     def asking(self, own: Sequence[str]) -> str:
         return _message("subscribe", own, snapshot=True)
 
-    def ending(self, own: Sequence[str]) -> str:
+    def leaving(self, own: Sequence[str]) -> str:
         return _message("unsubscribe", own)
 
     def hear(self, body: object, heard: Heard) -> None:
@@ -79,12 +79,17 @@ def _message(method: str, own: Sequence[str], **more: bool) -> str:
 
 def _hear_trades(frame: Members, heard: Heard) -> None:
     old, trades = frame.get("type") == "snapshot", rows(frame.get("data"))
-    for trade in map(members, trades):
+    # Whatever order a snapshot has: read upwards, it shows no gap that is none.
+    for trade in sorted(map(members, trades), key=_number) if old else map(members, trades):
         stamp, number = rfc3339(trade.get("timestamp")), trade.get("trade_id")
         row = (trade.get("price"), trade.get("qty"), number)
         _file(trade.get("symbol"), row, stamp, heard, old=old)
     if not trades and not isinstance(frame.get("data"), list):
         heard.unreadable("trades without data")
+
+
+def _number(trade: Members) -> int:
+    return whole(trade.get("trade_id")) or 0
 
 
 def _file(

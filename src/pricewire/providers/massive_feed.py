@@ -43,7 +43,7 @@ class _Conversation(Conversation):
     def asking(self, own: Sequence[str]) -> str:
         return json.dumps({"action": "subscribe", "params": ",".join(map(_channel, own))})
 
-    def ending(self, own: Sequence[str]) -> str:
+    def leaving(self, own: Sequence[str]) -> str:
         return json.dumps({"action": "unsubscribe", "params": ",".join(map(_channel, own))})
 
     def hear(self, body: object, heard: Heard) -> None:

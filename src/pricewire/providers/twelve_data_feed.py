@@ -44,7 +44,7 @@ class _Conversation(Conversation):
     def asking(self, own: Sequence[str]) -> str:
         return json.dumps({"action": "subscribe", "params": {"symbols": ",".join(own)}})
 
-    def ending(self, own: Sequence[str]) -> str:
+    def leaving(self, own: Sequence[str]) -> str:
         return json.dumps({"action": "unsubscribe", "params": {"symbols": ",".join(own)}})
 
     def hear(self, body: object, heard: Heard) -> None:
