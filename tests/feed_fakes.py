@@ -114,6 +114,7 @@ class FakeConversation:
         return [f"unsubscribe {','.join(symbols)}"]
 
     def read(self, frame: bytes, received_at: datetime) -> list[Said]:
+        assert received_at >= START
         said = json.loads(frame)
         [(word, given)] = said.items()
         if word == "ticks":

@@ -40,10 +40,16 @@ class FeedServer:
     port: int = 0
     asked: list[Any] = field(default_factory=list)
     connections: int = 0
+    pages: int = 0
+    cut: int = 0
     position: int = 0
     sent: list[Frame] = field(default_factory=list)
     began: float | None = None
     played: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def rest_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
@@ -64,6 +70,14 @@ class FeedServer:
             await asyncio.wait([playing])
         return socket
 
+    async def rest(self, request: web.Request) -> web.Response:
+        """Answer with trades before a number, the newest first, as Coinbase does."""
+        sold = trades(self.frames)[request.match_info["product"]]
+        before, limit = int(request.query["after"]), int(request.query["limit"])
+        found = [trade for trade in reversed(sold) if trade["trade_id"] < before][:limit]
+        self.pages += 1
+        return web.json_response(found)
+
     async def _play(self, request: web.Request, socket: web.WebSocketResponse) -> None:
         while self.position < len(self.frames):
             await self._until_its_time()
@@ -71,7 +85,7 @@ class FeedServer:
             await socket.send_str(frame[1])
             self.sent.append(frame)
             self.position += 1
-            if dropped := self.cuts.get(self.position):
+            if dropped := self._cut():
                 self.position += dropped
                 assert request.transport is not None
                 # The end of the stream, without a word: all that was sent arrives.
@@ -83,6 +97,14 @@ class FeedServer:
         while True:
             await socket.send_str(HEARTBEAT)
             await asyncio.sleep(1)
+
+    def _cut(self) -> int:
+        """Return how many frames nobody gets, where the connection is to be cut now; else 0."""
+        due = [place for place in self.cuts if place <= self.position]
+        if len(due) <= self.cut:
+            return 0
+        self.cut += 1
+        return self.cuts[sorted(due)[self.cut - 1]]
 
     async def _until_its_time(self) -> None:
         """Wait for the next frame's time; what is long past is never sent."""
@@ -111,6 +133,7 @@ def serving(server: FeedServer) -> Iterator[FeedServer]:
     async def serve() -> None:
         app = web.Application()
         app.router.add_get("/", server.handle)
+        app.router.add_get("/products/{product}/trades", server.rest)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", server.port)

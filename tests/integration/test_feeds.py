@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sqlite3
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +24,7 @@ import pytest
 
 from tests.feed_server import FeedServer, Frame, gaps, made_up, serving, trades
 from tests.kafka_tools import KafkaTools, free_port
-from tests.service_tools import Service, eventually, running
+from tests.service_tools import PRICEWIRE, Service, eventually, running
 
 RECORDED = Path(__file__).parents[2].parent / "shared" / "recorded" / "coinbase"
 pytestmark = pytest.mark.kafka
@@ -122,6 +124,7 @@ def play(service: Service, kafka: KafkaTools, server: FeedServer) -> None:
     """Stream all that the server plays and compare it with what there is then."""
     path = stream(service, sorted(trades(server.frames)))
     assert server.played.wait(90)
+    assert server.cut == len(server.cuts)
     expected = trades(server.sent)
     count = sum(map(len, expected.values()))
     eventually(lambda: sum(map(len, stored(service).values())) >= count, 30)
@@ -136,7 +139,7 @@ def play(service: Service, kafka: KafkaTools, server: FeedServer) -> None:
     }
     feed = job["feed"]
     assert (feed["ticks"], feed["repeats"], feed["unreadable"]) == (count, 0, 0)
-    assert feed["reconnects"] == len(server.cuts)
+    assert feed["reconnects"] == server.cut
     symbol = max(rows, key=lambda one: len(rows[one]))
     for (_, frame), trade in list(zip(rows[symbol], expected[symbol], strict=True))[:3]:
         status, _, body = service.get(f"/v1/raw-responses/{frame}")
@@ -145,22 +148,16 @@ def play(service: Service, kafka: KafkaTools, server: FeedServer) -> None:
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("cut", [0, 10])
 def test_every_match_once_exact_and_in_order_and_gaps_named_exactly(
-    database_url: str, kafka: KafkaTools, tmp_path: Path, cut: int
+    database_url: str, kafka: KafkaTools, tmp_path: Path
 ) -> None:
-    frames = made_up(300, 2)
-    server = FeedServer(frames, cuts=cuts_of(frames, cut, 3))
+    """At its own pace on SQLite, as fast as it goes on PostgreSQL, cut ten times."""
+    frames = made_up(300, 4)
+    speed = 1 if database_url.startswith("sqlite") else None
+    server = FeedServer(frames, speed=speed, cuts=cuts_of(frames, 10, 3))
     with fed(server, tmp_path, kafka, database_url) as service:
         play(service, kafka, server)
         assert service.stop() == 0
-
-
-def test_a_made_up_feed_at_its_own_pace(kafka: KafkaTools, tmp_path: Path) -> None:
-    frames = made_up(60, 2)
-    server = FeedServer(frames, speed=1)
-    with fed(server, tmp_path, kafka) as service:
-        play(service, kafka, server)
 
 
 @pytest.mark.parametrize("cut", [0, 10])
@@ -182,6 +179,7 @@ def test_the_recorded_feed_with_its_receive_times(
         play(service, kafka, server)
 
 
+@pytest.mark.faults
 def test_a_kill_loses_only_what_is_not_sent_again_and_says_the_gap(
     kafka: KafkaTools, tmp_path: Path
 ) -> None:
@@ -207,6 +205,33 @@ def test_a_kill_loses_only_what_is_not_sent_again_and_says_the_gap(
         }
 
 
+def test_gaps_are_filled_by_rest_where_the_vendor_can(kafka: KafkaTools, tmp_path: Path) -> None:
+    frames = made_up(200, 1)
+    server = FeedServer(frames, cuts=cuts_of(frames, 4, 11))
+    with serving(server):
+        service = service_for(tmp_path, kafka, server, None)
+        service.environment["COINBASE_BASE_URL"] = server.rest_url
+        with running(service):
+            path = stream(service, sorted(trades(frames)))
+            assert server.played.wait(60)
+            seen = trades(server.sent)
+            told = sum(gaps_between(sold) for sold in seen.values())
+            assert told > 0
+            eventually(lambda: service.json(path)["feed"]["filled"] == told, 60)
+            eventually(service.drained, 30)
+            rows, job = stored(service), service.json(path)
+            assert all(one["missing"] == [] for one in job["symbols"])
+            for symbol, sold in trades(frames).items():
+                last = seen[symbol][-1]["trade_id"]
+                had = sorted(trade["price"] for trade in sold if trade["trade_id"] <= last)
+                assert sorted(price for price, _ in rows[symbol]) == had
+            assert sum(map(len, published(service, kafka).values())) == job["feed"]["ticks"]
+
+
+def gaps_between(sold: Sequence[dict[str, Any]]) -> int:
+    return sum(last - first + 1 for first, last in gaps(sold))
+
+
 def test_streaming_jobs_over_http(kafka: KafkaTools, tmp_path: Path) -> None:
     frames = made_up(40, 0.5)
     server = FeedServer(frames)
@@ -226,7 +251,40 @@ def test_streaming_jobs_over_http(kafka: KafkaTools, tmp_path: Path) -> None:
         eventually(lambda: server.connections == 2)
         assert sent(service, "DELETE", path)[0] == 204
         assert sent(service, "GET", path)[0] == 404
+        check_command_line(service)
         assert service.stop() == 0
+
+
+def check_command_line(service: Service) -> None:
+    added = run(service, "stream", "ETH-EUR", "--provider", "coinbase", "--conflate", "500")
+    job = json.loads(added.stdout)
+    assert job["config"] == {"symbols": ["ETH-EUR"], "provider": "coinbase", "conflate": 500}
+    listed = run(service, "jobs", "list").stdout
+    assert job["job_id"] in listed
+    assert "500 ms" in listed
+    changed = run(service, "jobs", "change", job["job_id"], "--conflate", "0")
+    assert json.loads(changed.stdout)["config"]["conflate"] is None
+    refused = run(service, "stream", "AAPL", "--provider", "coinbase")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    assert run(service, "jobs", "delete", job["job_id"]).returncode == 0
+
+
+def run(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(service.home),
+        "API_PORT": str(service.port),
+        "COLUMNS": "300",
+    }
+    return subprocess.run(
+        [PRICEWIRE, *arguments],
+        env=environment,
+        cwd=service.home,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def check_refusals(service: Service) -> None:

@@ -106,7 +106,7 @@ def plan(symbols: Symbols, interval: Interval, provider: Provider = None) -> Non
 
 
 @app.command("change")
-def change(
+def change(  # noqa: PLR0913, PLR0917
     job: JobId,
     symbols: Annotated[str | None, typer.Option(help="AAPL,MSFT")] = None,
     interval: Annotated[int | None, typer.Option("--interval", "-i", help="Seconds.")] = None,

@@ -1,4 +1,4 @@
-"""Fills a feed's gaps: asks the vendor's REST endpoint for trades that never came, one gap a time.
+"""Fills a feed's gaps: asks the vendor's REST endpoint for trades that never came, gap by gap.
 
 `services.feed_owner` asks it now and then. Invariant: a gap that nobody can fill is given up and
 counted as lost, in a bounded number of calls; what comes meanwhile is never asked for.
@@ -14,7 +14,7 @@ import structlog
 
 from pricewire.errors import ProviderError, StoreError
 from pricewire.services.feed_intake import Intake
-from pricewire.services.feed_ports import VendorFeed
+from pricewire.services.feed_ports import Filling, VendorFeed
 
 MAX_FILLED = 10_000
 """Numbers of one gap; a wider one is left as it is."""
@@ -43,14 +43,15 @@ class FeedFilling:
         """When each gap was first seen, by its symbol and its end."""
         self._not_before = 0.0
 
-    async def fill_one(self) -> None:
-        """Ask for one gap, if there is one and its time has come."""
-        now = self._loop.time()
-        if not self._feed.fills or now < self._not_before:
-            return
-        gap = self._next(now)
-        if gap is None:
-            return
+    async def fill(self) -> None:
+        """Ask for gaps, one after the other, whose time has come."""
+        while self._feed.fills and self._loop.time() >= self._not_before:
+            gap = self._next(self._loop.time())
+            if gap is None:
+                return
+            await self._fill_one(gap)
+
+    async def _fill_one(self, gap: _Gap) -> None:
         symbol, first, last, since = gap
         try:
             filling = await self._feed.fill(symbol, first, last, since)
@@ -63,12 +64,16 @@ class FeedFilling:
             else:
                 self._intake.give_up(symbol, first, last)
         else:
-            found = self._intake.take_filling(filling.raw, filling.ticks)
-            if not found:
-                # Some may have come over the connection meanwhile.
-                self._intake.give_up(symbol, first, last)
-            self._filled()
-            log.info("feed.filled", feed=self._feed.name, symbol=symbol, trades=found)
+            self._take(gap, filling)
+
+    def _take(self, gap: _Gap, filling: Filling) -> None:
+        symbol, first, last, _ = gap
+        found = self._intake.take_filling(filling.raw, filling.ticks)
+        if not found:
+            # Some may have come over the connection meanwhile.
+            self._intake.give_up(symbol, first, last)
+        self._filled()
+        log.info("feed.filled", feed=self._feed.name, symbol=symbol, trades=found)
 
     def _next(self, now: float) -> _Gap | None:
         gaps = self._intake.missing()

@@ -30,10 +30,10 @@ from pricewire.services.feed_tally import Tally
 from pricewire.services.feeds import FeedClaim, FeedStore
 from pricewire.services.recording import Door
 
-LEASE = timedelta(seconds=15)
+LEASE = timedelta(seconds=10)
 """For how long a claim holds without being renewed. Who is frozen for longer is succeeded, and
 what he then brings is not recorded."""
-RENEW_SECONDS = 5.0
+RENEW_SECONDS = 3.0
 TURN_SECONDS = 1.0
 COLLECT_SECONDS = 0.02
 """How long a batch collects at least: each has its own transaction."""
@@ -322,7 +322,7 @@ class FeedOwner:
                     renewed = self._loop.time()
                     await self._renew()
                 if filling is None or filling.done():
-                    filling = asyncio.create_task(self._filling.fill_one())
+                    filling = asyncio.create_task(self._filling.fill())
         finally:
             if filling is not None:
                 filling.cancel()

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Dialect,
+    LargeBinary,
     RowMapping,
     Table,
     and_,
@@ -179,6 +180,8 @@ def _values(connection: Connection, column: Column[Any], values: Any) -> list[An
 
 @cache
 def _conversion(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    if isinstance(column.type, LargeBinary):
+        return None  # Bytes are bytes to both drivers; SQLAlchemy would make a view of each.
     return column.type.dialect_impl(dialect).bind_processor(dialect)
 
 
