@@ -92,8 +92,9 @@ def read_frame(frame: bytes) -> object:
 
 def whole(value: object) -> int | None:
     """Return a JSON number that counts something: above zero, without a fraction."""
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST
-    return value if is_count else None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST:
+        return value
+    return None
 
 
 def identity(value: object) -> str | None:
