@@ -335,6 +335,7 @@ async def test_a_lost_lease_is_noticed_though_no_tick_comes() -> None:
     market = Market()
     async with running(market):
         await begin(market, "A")
+        await until(lambda: market.door.frames)
         await market.feeds.claim("acme", "two", clock() + 2 * LEASE, LEASE)
         await until(lambda: market.run.status() is None, 10)
 

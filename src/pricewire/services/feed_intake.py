@@ -151,11 +151,10 @@ class Intake:
             self._closed.append(Filled(raw, tuple(quotes), states))
         return len(quotes)
 
-    def release(self, now: float, *, everything: bool = False) -> None:
-        """Let go of ticks whose time has come, or of all that are held."""
+    def release(self, now: float) -> None:
+        """Let go of ticks whose time has come."""
         for conflation in list(self._holding.values()):
-            held = conflation.flush(now) if everything else conflation.due(now)
-            if held is not None:
+            if (held := conflation.due(now)) is not None:
                 self._give_out(held, now)
 
     def next_due(self) -> float | None:

@@ -132,7 +132,6 @@ class FeedOwner:
 
     async def _drain(self, others: list[asyncio.Task[None]]) -> None:
         """Wait until what was read is recorded, a while."""
-        self.intake.release(self._loop.time(), everything=True)
         self._draining = True
         self._heard.set()
         await asyncio.wait(
