@@ -82,7 +82,8 @@ class FakeSocket:
         verb, _, names = text.partition(" ")
         if verb == "subscribe":
             self.subscribed.update(names.split(","))
-            self.push({"subscribed": names.split(",")})
+            if self.vendor.confirms:
+                self.push({"subscribed": names.split(",")})
         elif verb == "unsubscribe":
             self.subscribed.difference_update(names.split(","))
 
@@ -149,6 +150,7 @@ class FakeVendor:
     )
     greets: bool = False
     fills: bool = False
+    confirms: bool = True
     name: str = "acme"
     url: str = "wss://acme.example/feed"
     sockets: list[FakeSocket] = field(default_factory=list)

@@ -138,6 +138,16 @@ async def test_a_vendor_that_greets_is_waited_for() -> None:
 
 
 @in_virtual_time
+async def test_a_vendor_that_confirms_nothing_is_taken_at_its_silence() -> None:
+    market = Market(FakeVendor(confirms=False))
+    async with running(market):
+        await begin(market, "A")
+        assert market.run.tally.state == "subscribing"
+        await asyncio.sleep(2)
+        assert market.run.tally.state == "streaming"
+
+
+@in_virtual_time
 async def test_silence_ends_the_connection_and_pings_are_no_silence() -> None:
     market = Market(silence_seconds=5)
     async with running(market):

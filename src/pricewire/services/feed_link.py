@@ -31,6 +31,7 @@ from pricewire.services.feed_intake import Intake
 from pricewire.services.feed_ports import Socket, VendorFeed
 from pricewire.services.feed_tally import STREAMING, Tally
 
+SUBSCRIBING = "subscribing"
 STALL_SECONDS = 10.0
 """For how long a vendor is held up before the connection is dropped."""
 
@@ -112,7 +113,7 @@ class Link:
         self._opened_at = self._alive_at = self._beat_at = self._loop.time()
         self._tally.connections += 1
         self._tally.connected_since = self._clock()
-        self._tally.state = "subscribing"
+        self._tally.state = SUBSCRIBING
         speaking = asyncio.create_task(self._speak(socket))
         try:
             self._say(self._conversation.opened())
@@ -134,6 +135,9 @@ class Link:
         now, limits = self._loop.time(), self._feed.limits
         if self._held_up:
             self._alive_at = now
+        if self._tally.state == SUBSCRIBING and self._asked and not self._outgoing:
+            # Not every vendor confirms what it takes, and at night no tick does.
+            self._tally.state = STREAMING
         if limits.heartbeat_seconds is not None and now - self._beat_at >= limits.heartbeat_seconds:
             self._beat_at = now
             self._say([limits.heartbeat])
