@@ -12,7 +12,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
 
 from pricewire.domain.event import EventId, RecordedPrice
 from pricewire.domain.frames import FrameBatch, frame_id, new_batch_id
@@ -25,7 +25,8 @@ from pricewire.storage.database import Database
 from pricewire.storage.feeds import SqlFeeds
 from pricewire.storage.frames import SqlFrames
 from pricewire.storage.reads import SqlReads
-from pricewire.storage.recording import SqlRecordingStore
+from pricewire.storage.recording import COPY_FROM, SqlRecordingStore
+from pricewire.storage.stored_prices import SqlStoredPrices
 from pricewire.storage.tables import (
     events,
     feeds,
@@ -50,6 +51,7 @@ from tests.builders import (
     opened,
 )
 from tests.conftest import now
+from tests.contracts.test_recording import locked_elsewhere
 
 LEASE = timedelta(seconds=10)
 WRITTEN = (raw_frames, prices, events, outbox)
@@ -263,13 +265,37 @@ async def test_prices_that_fill_a_gap_are_recorded_by_the_same_right_with_the_st
     assert await SqlFeeds(database).symbols("coinbase") == [state]
 
 
-async def test_a_batch_that_is_there_is_refused_without_again(database: Database) -> None:
+@pytest.mark.parametrize("ticks", [3, COPY_FROM + 1])
+async def test_however_many_ticks_a_batch_has_each_is_kept_as_it_was_and_once(
+    database: Database, ticks: int
+) -> None:
     store = SqlRecordingStore(database)
-    entry = make_ticks(await fence_of(database), "BTC")
-    await store.record([entry])
+    quotes = [
+        make_quote(
+            f"S{n % 3}",
+            f"{n + 1}.50",
+            timestamp=RECORDED_AT + timedelta(microseconds=n),
+            currency="USD" if n % 2 else None,
+            adjusted=(None, True, False)[n % 3],
+            exchange="é" if n % 5 else None,
+        )
+        for n in range(ticks)
+    ]
+    entry = make_ticks(await fence_of(database), *quotes, shard=4)
+    first = await store.record([entry, make_entry("S0")])
     with pytest.raises(RecordRefused):
         await store.record([entry])
-    assert await counts(database) == [1, 1, 1, 1]
+    assert await store.record([entry], again=True) == first[:1]
+    assert await counts(database) == [1, ticks + 1, ticks + 1, ticks + 1]
+    rows = await fetch_all(database, select(outbox).order_by(outbox.c.id))
+    ids = [f"{row.symbol}~{row.sequence}" for row in rows]
+    assert ids == [one for some in ids_of(first) for one in some]
+    assert {row.shard for row in rows} == {0, 4}
+    stored = SqlStoredPrices(database, lambda _: 4)
+    assert not isinstance(first[0], Overtaken)
+    for name in ("S1", "S2"):
+        last = [one for one in first[0] if one.event_id.symbol == name][-1]
+        assert await stored.last_recorded(name) == last
 
 
 @on_postgres
@@ -299,21 +325,33 @@ async def test_feeds_and_polls_of_two_processes_neither_wait_in_a_circle_nor_mix
     assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in found.values())
 
 
+async def sessions_that_wait(database: Database, count: int) -> None:
+    """Return once so many sessions wait for a lock."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    async with asyncio.timeout(5):
+        while await fetch_all(database, waiting) != [(count,)]:  # noqa: ASYNC110 - not ours
+            await asyncio.sleep(0.01)
+
+
 @on_postgres
 async def test_a_claim_waits_for_ticks_that_are_being_recorded_and_fences_those_after(
     database: Database, database_url: str
 ) -> None:
     fence = await fence_of(database)
-    before, after = make_ticks(fence, *["BTC"] * 300), make_ticks(fence, "BTC")
+    store = SqlRecordingStore(database)
+    await store.record([make_entry("BTC")])
     async with opened(database_url) as second:
-        first, claim = await asyncio.gather(
-            SqlRecordingStore(database).record([before]), fence_of(second, "two", 10)
-        )
-        rest = await SqlRecordingStore(database).record([after])
-    assert claim.epoch == 2
-    assert overtaken(rest) == [True]
-    recorded = 0 if overtaken(first)[0] else 300
-    assert await count(database, prices) == recorded
+        async with locked_elsewhere(database_url, "BTC"):
+            recording = asyncio.create_task(store.record([make_ticks(fence, "BTC")]))
+            await sessions_that_wait(database, 1)
+            claiming = asyncio.create_task(fence_of(second, "two", 10))
+            await sessions_that_wait(database, 2)
+        assert ids_of(await recording) == [["BTC~2"]]
+        assert (await claiming).epoch == 2
+    assert overtaken(await store.record([make_ticks(fence, "BTC")])) == [True]
 
 
 def made_before(days: int) -> FrameBatch:

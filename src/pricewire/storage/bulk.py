@@ -8,7 +8,7 @@ itself. Invariant: values get the very conversions that the columns' types have 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import count
 from typing import Any
@@ -71,15 +71,19 @@ def insert_columns(connection: Connection, *batches: tuple[Table, Columns]) -> N
 
 def copy_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Insert rows, all with the same columns, in their order; by COPY where there is one."""
+    copy_columns(connection, table, as_columns(rows))
+
+
+def copy_columns(connection: Connection, table: Table, given: Columns) -> None:
+    """Do as `copy_rows` does with what never was a row for itself."""
     if not _takes_arrays(connection):
-        insert_rows(connection, (table, rows))
+        insert_columns(connection, (table, given))
         return
-    names = tuple(rows[0])
-    columns = [_values(connection, table.c[name], [row[name] for row in rows]) for name in names]
+    columns = [_values(connection, table.c[name], values) for name, values in given.items()]
     driver: Any = connection.connection.driver_connection
     # The transaction is the connection's: asyncpg begins none of its own for COPY.
     copying = driver.copy_records_to_table(
-        table.name, records=zip(*columns, strict=True), columns=list(names)
+        table.name, records=zip(*columns, strict=True), columns=list(given)
     )
     try:
         await_only(copying)
@@ -173,9 +177,15 @@ def _takes_arrays(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
 
 
-def _values(connection: Connection, column: Column[Any], values: Any) -> list[Any]:
+def _values(connection: Connection, column: Column[Any], values: Iterable[Any]) -> list[Any]:
     convert = _conversion(column, connection.dialect)
-    return list(values) if convert is None else [convert(value) for value in values]
+    given = list(values)
+    if convert is None:
+        return given
+    # Of a batch's rows some values are the very same: what they were recorded at.
+    if all(value is given[0] for value in given):
+        return [convert(value) for value in given[:1]] * len(given)
+    return [convert(value) for value in given]
 
 
 @cache

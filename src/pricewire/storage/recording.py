@@ -24,6 +24,7 @@ from pricewire.services.recording import Entry, Written
 from pricewire.storage.bulk import (
     Columns,
     as_columns,
+    copy_columns,
     insert_columns,
     update_by_key,
     upsert_rows,
@@ -51,6 +52,9 @@ _LOCK_SYMBOLS = (
     .with_for_update()
 )
 _RECORDED = select(prices.c.raw_response_id, prices.c.symbol, prices.c.position, prices.c.sequence)
+
+COPY_FROM = 200
+"""So many prices go by COPY, where there is one: a trip more for each table, but cheaper rows."""
 
 _Identity = tuple[UUID, str, int]
 
@@ -214,8 +218,14 @@ def _insert(
     ]
     rows = ((raw_responses, answers), (raw_frames, frames), (polls, poll_rows(entries)))
     batches = [(table, as_columns(some)) for table, some in rows if some]
+    of_prices = _price_batches(made) if made else []
+    if len(made) < COPY_FROM:
+        batches += of_prices
     if batches:
-        insert_columns(connection, *batches, *(_price_batches(made) if made else ()))
+        insert_columns(connection, *batches)
+    if len(made) >= COPY_FROM:
+        for table, columns in of_prices:
+            copy_columns(connection, table, columns)
     if states := state_rows(entries):
         upsert_rows(connection, feed_symbols, states)
     if made:
