@@ -86,7 +86,11 @@ def broadcasting() -> Iterator[Broadcaster]:
         await vendor.trade(stop)
         await runner.cleanup()
 
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    def work() -> None:
+        loop.run_until_complete(serve())
+        loop.close()
+
+    thread = threading.Thread(target=work)
     thread.start()
     assert ready.wait(10)
     try:
