@@ -9,7 +9,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock'
 
-.PHONY: help install up test test-faults check lock contract bench bench-streams clean
+.PHONY: help install up test test-faults check lock contract bench bench-streams bench-feeds clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -43,6 +43,9 @@ bench: install ## measure the main job, then averages beside their peers
 bench-streams: install ## measure averages beside their peers, and how late they are; ARGS=--help
 	@$(BIN)/python -m bench.streams $(ARGS)
 	@$(BIN)/python -m bench.streams_latency
+
+bench-feeds: install ## measure a live feed from the socket to the topic; ARGS=--help
+	@$(BIN)/python -m bench.feeds $(ARGS)
 
 contract: install ## write the schemas and the AsyncAPI document of docs/contract anew
 	@$(BIN)/python scripts/contract.py

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -14,10 +14,11 @@ from sqlalchemy.sql import FromClause
 from uuid_utils.compat import uuid7
 
 from pricewire.domain.event import Draft, EventId, Publication
+from pricewire.domain.frames import FrameBatch, frame_id, new_batch_id
 from pricewire.domain.quote import Fetched, Precision, Quote, RawResponse
-from pricewire.errors import PollOvertaken
 from pricewire.kafka.codec import encode_price_event
-from pricewire.services.recording import Entry, Fence, Written
+from pricewire.services.feeds import FeedFence, FeedSymbolState
+from pricewire.services.recording import Entry, Fence, Overtaken, Written
 from pricewire.storage.database import Database, Rank
 from tests.conftest import open_database
 
@@ -60,7 +61,7 @@ def make_entry(
     raw: RawResponse | None = None,
     shard: int = 0,
     recorded_at: datetime = RECORDED_AT,
-    fence: Fence | None = None,
+    fence: Fence | FeedFence | None = None,
 ) -> Entry:
     raw = raw or make_raw()
     drafts = [
@@ -68,6 +69,42 @@ def make_entry(
         for position, quote in enumerate(quotes)
     ]
     return Entry(raw, tuple(drafts), fence)
+
+
+def make_frames(
+    *bodies: bytes, received_at: datetime = FETCHED_AT, provider: str = "coinbase"
+) -> FrameBatch:
+    """Frames that came a second apart."""
+    return FrameBatch(
+        id=new_batch_id(uuid7()),
+        provider=provider,
+        url="wss://vendor.test/feed",
+        frames=[(received_at + timedelta(seconds=n), body) for n, body in enumerate(bodies)],
+    )
+
+
+def make_ticks(
+    fence: FeedFence,
+    *quotes: Quote | str,
+    frames: FrameBatch | None = None,
+    states: tuple[FeedSymbolState, ...] = (),
+    shard: int = 0,
+) -> Entry:
+    """One frame a tick, each the first of its frame."""
+    made = frames or make_frames(*(b'{"n":%d}' % n for n in range(len(quotes) or 1)))
+    drafts = [
+        make_draft(_quote(quote), _raw_of(made, index), 0, shard, RECORDED_AT)
+        for index, quote in enumerate(quotes)
+    ]
+    return Entry(made, tuple(drafts), fence, states)
+
+
+def _raw_of(frames: FrameBatch, index: int) -> RawResponse:
+    return make_raw(
+        id=frame_id(frames.id, index),
+        provider=frames.provider,
+        fetched_at=frames.frames[index][0],
+    )
 
 
 def make_draft(
@@ -105,7 +142,7 @@ def ids_of(results: Iterable[Written]) -> list[list[str]]:
     """The ids of what was recorded; none of it was overtaken."""
     found = []
     for written in results:
-        assert not isinstance(written, PollOvertaken), written
+        assert not isinstance(written, Overtaken), written
         found.append([str(price.event_id) for price in written])
     return found
 

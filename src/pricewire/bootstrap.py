@@ -16,6 +16,8 @@ from typing import Any
 import structlog
 from confluent_kafka import murmur2
 
+from pricewire.bootstrap_feeds import Live, live_feeds
+from pricewire.bootstrap_frames import frames_kept_for
 from pricewire.bootstrap_jobs import polling_jobs
 from pricewire.bootstrap_latest import Guards, latest_prices
 from pricewire.bootstrap_providers import Listed, listed, made
@@ -37,7 +39,7 @@ from pricewire.kafka.codec import encode_price_event
 from pricewire.kafka.memory import MEMORY_PARTITIONS
 from pricewire.observe.health import Health
 from pricewire.observe.logs import configure_logs
-from pricewire.observe.metrics import Metrics
+from pricewire.observe.metrics import Metrics, Watched
 from pricewire.services.averages import Averages
 from pricewire.services.backfilling import Backfilling
 from pricewire.services.candles import Candles
@@ -92,7 +94,7 @@ class Services:
         history: the door's entrance for past prices; `backfilling` fetches them.
         prices: the stored ones, live and past.
         averages: answers for them; None in a process without an API, as are `candles` and
-        processing: lag and dead letters, and jobs.
+        processing: lag and dead letters, jobs, and live feeds.
         providers: all there are, configured or not.
         crashed: ends with the error of a background task that died; never ends otherwise.
     """
@@ -103,6 +105,7 @@ class Services:
     backfilling: Backfilling
     prices: StoredSeries
     jobs: Jobs | None
+    live: Live | None
     receipts: Receipts
     health: Health
     metrics: Metrics
@@ -182,12 +185,16 @@ async def running(
                 clock=now,
             )
         )
-        jobs = polling = None
+        jobs = polling = live = None
         if parts.api:
             jobs, polling = polling_jobs(
                 settings, main, database=database, sessions=sessions, clock=now
             )
             stack.push_async_callback(_stop, _start(polling.run(), crashed), polling.close)
+            live = live_feeds(settings, providers, main, database=database, door=door, clock=now)
+            feeding = live.feeding
+            stack.push_async_callback(_stop, _start(feeding.run(), crashed), feeding.close)
+            await stack.enter_async_context(frames_kept_for(settings, database, now))
         history = HistoryDoor(
             SqlHistoryStore(database, partitions),
             encode=encode_price_event,
@@ -201,17 +208,21 @@ async def running(
             latest=main.latest,
             guards=main.guards,
             jobs=jobs,
+            live=live,
             history=history,
             backfilling=_backfilling(settings, main.guards, history),
             prices=StoredSeries(SqlPricesByTime(database)),
             receipts=receipts,
-            health=_health(reads, relays, processors, polling),
+            health=_health(reads, relays, processors, polling, live),
             metrics=Metrics(
-                relay=lambda: [*relays.statuses, *relays.history_statuses],
-                recorded=lambda: door.recorded,
-                processors=lambda: processors,
-                polling=polling.status if polling else None,
-                lag=answers.recent_lag.read if answers else None,
+                Watched(
+                    relay=lambda: [*relays.statuses, *relays.history_statuses],
+                    recorded=lambda: door.recorded,
+                    processors=lambda: processors,
+                    polling=polling.status if polling else None,
+                    lag=answers.recent_lag.read if answers else None,
+                    feeds=live.feeding if live else None,
+                )
             ),
             averages=answers.averages if answers else None,
             candles=candles,
@@ -298,7 +309,11 @@ def _answers(stack: AsyncExitStack, room: _Room, crashed: asyncio.Future[None]) 
 
 
 def _health(
-    reads: SqlReads, relays: Relays, processors: list[ProcessorStatus], polling: Polling | None
+    reads: SqlReads,
+    relays: Relays,
+    processors: list[ProcessorStatus],
+    polling: Polling | None,
+    live: Live | None,
 ) -> Health:
     return Health(
         outbox=reads.outbox_depth,
@@ -308,6 +323,7 @@ def _health(
         history_relay=lambda: relays.history_statuses,
         processors=lambda: processors,
         polling=polling.status if polling else None,
+        feeds=live.feeding if live else None,
         clock=now,
     )
 

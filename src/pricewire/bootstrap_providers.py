@@ -6,7 +6,7 @@ handed to its provider only, and what is listed says whether it is set, never wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +16,7 @@ from pricewire.errors import InvalidParameter
 from pricewire.providers.anatomy import Answer, Parsed, Vendor
 from pricewire.providers.catalogue import OTHER_NAMES, VENDORS
 from pricewire.providers.ccxt import CcxtProvider
+from pricewire.providers.feed_catalogue import FEEDS
 from pricewire.providers.history import History
 from pricewire.providers.rest import RestProvider
 from pricewire.providers.stored import Frames, read_stored
@@ -38,6 +39,7 @@ class Listed:
         base_url: where it is asked; None where it asks nobody.
         batch: how many symbols one call may name.
         history: it gives bars.
+        feed: it has a live feed.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Listed:
     base_url: str | None
     batch: int
     history: bool
+    feed: bool
 
 
 def made(settings: Settings, clock: Clock) -> dict[str, Provider]:
@@ -91,6 +94,7 @@ def listed(settings: Settings) -> list[Listed]:
         base_url=None,
         batch=1,
         history=False,
+        feed=False,
     )
     return [history, *vendors, *(_listed_exchange(settings, one) for one in settings.exchanges)]
 
@@ -112,15 +116,19 @@ def parse_stored(
     return read_stored(vendor, answer)
 
 
-def _keys(settings: Settings, vendor: Vendor) -> dict[str, str] | None:
-    """Return the vendor's keys, None where one is missing."""
+def keys_of(settings: Settings, name: str, needs: Sequence[str]) -> dict[str, str] | None:
+    """Return a provider's keys by what it needs, None where one is missing."""
     keys = {}
-    for need in vendor.needs:
-        value = getattr(settings, f"{vendor.name}_{need}")
+    for need in needs:
+        value = getattr(settings, f"{name}_{need}")
         if not isinstance(value, SecretStr):
             return None
         keys[need] = value.get_secret_value()
     return keys
+
+
+def _keys(settings: Settings, vendor: Vendor) -> dict[str, str] | None:
+    return keys_of(settings, vendor.name, vendor.needs)
 
 
 def _base_url(settings: Settings, vendor: Vendor) -> str:
@@ -137,6 +145,7 @@ def _listed(settings: Settings, vendor: Vendor) -> Listed:
         base_url=_base_url(settings, vendor),
         batch=vendor.batch,
         history=vendor.history is not None,
+        feed=vendor.name in FEEDS,
     )
 
 
@@ -150,4 +159,5 @@ def _listed_exchange(settings: Settings, exchange: str) -> Listed:
         base_url=None,
         batch=1,
         history=False,
+        feed=False,
     )

@@ -8,6 +8,7 @@ PricewireError
 ├── BodyTooLarge                413
 ├── PlanExceeded                409  a polling job does not fit into a provider's budget
 ├── TooManyJobs                 409
+├── FeedFull                    409  a vendor takes no more symbols on its connection
 ├── ProviderError               502  a provider's answer is no price
 │   ├── UnknownSymbol           404
 │   ├── NotAPrice               502  malformed, artificial, other symbol, zero …
@@ -21,7 +22,8 @@ PricewireError
 │   ├── StoreUnavailable        503  no connection, or it was lost: the outcome may be unknown
 │   ├── StoreBusy               503  a lock was not to be had in time
 │   ├── RecordRefused           500  this record can never be stored
-│   └── PollOvertaken           409  a poll's prices came after another process took the job
+│   ├── PollOvertaken           409  a poll's prices came after another process took the job
+│   └── FeedOvertaken           409  a feed's ticks came after another process took the feed
 ├── KafkaTrouble                503
 │   ├── KafkaUnavailable        503
 │   └── TopicMismatch           503  the topic is not as configured
@@ -106,6 +108,12 @@ class PlanExceeded(PricewireError):
 class TooManyJobs(PricewireError):
     code = "too_many_jobs"
     title = "Too many jobs"
+    status = 409
+
+
+class FeedFull(PricewireError):
+    code = "feed_full"
+    title = "The feed takes no more symbols"
     status = 409
 
 
@@ -240,6 +248,14 @@ class PollOvertaken(StoreError):
 
     code = "poll_overtaken"
     title = "Another process polls this job"
+    status = 409
+
+
+class FeedOvertaken(StoreError):
+    """The feed has another owner by now, or is gone."""
+
+    code = "feed_overtaken"
+    title = "Another process has this feed"
     status = 409
 
 

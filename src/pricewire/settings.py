@@ -37,6 +37,15 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def _socket_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.netloc:
+        raise ValueError("give a websocket's URL, such as wss://ws.kraken.com/v2")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("a websocket's URL holds no user name and no query")
+    return url
+
+
 def _not_zero(hours: int) -> int:
     if hours == 0:
         raise ValueError("give hours, or -1 for ever; 0 would delete everything at once")
@@ -71,6 +80,7 @@ def _exchanges(names: str) -> str:
 
 
 Origin = Annotated[str, AfterValidator(_origin)]
+SocketUrl = Annotated[str, AfterValidator(_socket_url)]
 BudgetText = Annotated[str, AfterValidator(_budget)]
 TopicName = Annotated[str, AfterValidator(_topic)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -122,6 +132,7 @@ class Settings(BaseSettings):
 
     database_url: SecretStr | None = None
     pricewire_home: Path = Path("~/.pricewire")
+    raw_frames_days: Annotated[int, Field(ge=0, le=36_500)] = 30
 
     api_host: str = "127.0.0.1"
     api_port: Port = 8000
@@ -138,16 +149,20 @@ class Settings(BaseSettings):
     alpha_vantage_budget: BudgetText = "1/second,25/day"
     finnhub_api_key: SecretStr | None = None
     finnhub_base_url: Origin = "https://finnhub.io"
+    finnhub_ws_url: SocketUrl = "wss://ws.finnhub.io"
     finnhub_budget: BudgetText = "30/second,60/minute"
     twelve_data_api_key: SecretStr | None = None
     twelve_data_base_url: Origin = "https://api.twelvedata.com"
+    twelve_data_ws_url: SocketUrl = "wss://ws.twelvedata.com/v1/quotes/price"
     twelve_data_budget: BudgetText = "8/minute,800/day"
     massive_api_key: SecretStr | None = None
     massive_base_url: Origin = "https://api.massive.com"
+    massive_ws_url: SocketUrl = "wss://socket.massive.com/stocks"
     massive_budget: BudgetText = "5/minute"
     alpaca_api_key_id: SecretStr | None = None
     alpaca_api_secret_key: SecretStr | None = None
     alpaca_base_url: Origin = "https://data.alpaca.markets"
+    alpaca_ws_url: SocketUrl = "wss://stream.data.alpaca.markets/v2/iex"
     alpaca_budget: BudgetText = "200/minute"
     tiingo_api_key: SecretStr | None = None
     tiingo_base_url: Origin = "https://api.tiingo.com"
@@ -155,13 +170,17 @@ class Settings(BaseSettings):
     yahoo_base_url: Origin = "https://query2.finance.yahoo.com"
     yahoo_budget: BudgetText = "30/hour"
     coinbase_base_url: Origin = "https://api.exchange.coinbase.com"
+    coinbase_ws_url: SocketUrl = "wss://ws-feed.exchange.coinbase.com"
     coinbase_budget: BudgetText = "10/second"
     binance_base_url: Origin = "https://api.binance.com"
+    binance_ws_url: SocketUrl = "wss://stream.binance.com:9443/stream"
     binance_budget: BudgetText = "600/minute"
     kraken_base_url: Origin = "https://api.kraken.com"
+    kraken_ws_url: SocketUrl = "wss://ws.kraken.com/v2"
     kraken_budget: BudgetText = "1/second"
     ccxt_exchanges: Annotated[str, AfterValidator(_exchanges)] = ""
     ccxt_budget: BudgetText = "1/second"
+    feeds_most_waiting_events: Annotated[int, Field(ge=1_000, le=100_000_000)] = 200_000
     market_calendars: Literal["on", "off"] = "on"
     history_file: Path | None = None
     history_interval_seconds: Annotated[float, Field(ge=0.001)] = 1

@@ -18,7 +18,7 @@ from pricewire.domain.job import Job, JobConfig, JobStatus, completed, started
 from pricewire.errors import NotFound, PlanExceeded, PollOvertaken, StoreUnavailable
 from pricewire.kafka.codec import encode_price_event
 from pricewire.services.jobs import Claim, Jobs, Plannable
-from pricewire.services.recording import Door, Entry, Fence, Written
+from pricewire.services.recording import Door, Entry, Fence, Overtaken, Written
 from pricewire.storage.database import Database
 from pricewire.storage.jobs import SqlJobs
 from pricewire.storage.recording import SqlRecordingStore
@@ -105,6 +105,15 @@ async def test_a_due_job_is_claimed_once_and_again_when_its_lease_is_over(
     assert await store.next_run() == NOW + timedelta(seconds=60)
 
 
+async def test_a_job_that_is_no_poll_is_never_claimed_nor_waited_for(database: Database) -> None:
+    store = SqlJobs(database)
+    await added(store)
+    await execute(database, update(jobs).values(kind="stream"))
+    assert await store.next_run() is None
+    assert await store.claim(NOW, LEASE, 9) == []
+    assert await store.all() == []
+
+
 @on_postgres
 async def test_of_processes_that_claim_at_once_each_job_has_one(
     database: Database, database_url: str
@@ -144,7 +153,7 @@ async def test_who_was_succeeded_records_nothing_and_no_stranger_suffers(
     group = [make_entry("AAPL"), late, make_entry("AAPL", fence=successor), make_entry("MSFT")]
     written = await door.record(group)
     assert overtaken(written) == [False, True, False, False]
-    assert ids_of([one for one in written if not isinstance(one, PollOvertaken)]) == [
+    assert ids_of([one for one in written if not isinstance(one, Overtaken)]) == [
         ["AAPL~1"],
         ["AAPL~2"],
         ["MSFT~1"],

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Table, inspect, select, text
+from sqlalchemy import Connection, Table, delete, inspect, select, text
 
 from pricewire.domain.past import PastPrice
 from pricewire.errors import StartupError, StoreError
 from pricewire.kafka.codec import encode_price_event
 from pricewire.services.history import HistoryDoor
-from pricewire.storage.database import Database
+from pricewire.storage import migrations
+from pricewire.storage.database import Database, Rank
 from pricewire.storage.event_tables import HISTORY
+from pricewire.storage.feeds import SqlFeeds
 from pricewire.storage.history import SqlHistoryStore
 from pricewire.storage.migrate import HEAD, current_revision, migrate
 from pricewire.storage.outbox import SqlShards
 from pricewire.storage.recording import SqlRecordingStore
-from pricewire.storage.tables import APPEND_ONLY, events, metadata, store
+from pricewire.storage.tables import APPEND_ONLY, events, metadata, prices, store
 from tests.builders import (
     count,
     execute,
     fetch_all,
+    ids_of,
     make_entry,
     make_publication,
     make_quote,
     make_raw,
+    make_ticks,
     on_postgres,
     opened,
 )
@@ -52,6 +61,49 @@ async def test_migrating_again_keeps_everything(database: Database, database_url
             *(1, 1, 1, 0),
             *(0, 0),
         ]
+
+
+def upgrade_to(connection: Connection, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def forbid_schema_changes(connection: Connection) -> None:
+    """Do as a SQLite in defensive mode does: let nobody write to the schema by hand."""
+
+    def allowed(action: int, name: str | None, *_: object) -> int:
+        by_hand = action == sqlite3.SQLITE_PRAGMA and name == "writable_schema"
+        return sqlite3.SQLITE_IGNORE if by_hand else sqlite3.SQLITE_OK
+
+    driver: Any = connection.connection.driver_connection
+    driver.set_authorizer(allowed)
+
+
+@pytest.mark.parametrize("defensive", [False, True])
+async def test_prices_from_before_frames_stay_as_they_were_and_name_frames_from_then_on(
+    database_url: str, defensive: bool
+) -> None:
+    async with opened(database_url) as database:
+        if defensive and not database.is_sqlite:
+            pytest.skip("only of SQLite")
+        await database.write(Rank.OTHER, lambda connection: upgrade_to(connection, "0010"))
+        await SqlRecordingStore(database).record([make_entry("AAPL", "MSFT")])
+        before = await fetch_all(database, select(prices))
+        if defensive:
+            await database.write(Rank.OTHER, forbid_schema_changes)
+        await migrate(database)
+        assert await fetch_all(database, select(prices)) == before
+        assert await database.read(differences) == []
+        with pytest.raises(StoreError, match="append-only"):
+            await execute(database, delete(prices))
+        claim = await SqlFeeds(database).claim("coinbase", "me", now(), timedelta(seconds=9))
+        assert claim is not None
+        again = await SqlRecordingStore(database).record([make_ticks(claim.fence, "AAPL")])
+        assert ids_of(again) == [["AAPL~2"]]
+        if database.is_sqlite:
+            assert await fetch_all(database, text("PRAGMA integrity_check")) == [("ok",)]
 
 
 @on_postgres

@@ -5,8 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from pricewire.domain.quote import PriceKind
-from pricewire.errors import PollOvertaken
-from pricewire.services.recording import Entry
+from pricewire.services.recording import Entry, Overtaken
 from pricewire.storage.database import Database
 from pricewire.storage.recording import SqlRecordingStore
 from pricewire.storage.stored_prices import SqlStoredPrices
@@ -26,7 +25,7 @@ async def test_the_last_price_of_a_symbol_comes_back_as_it_went_in(database: Dat
     )
     entries = [make_entry("VOD.L"), make_entry(quote, shard=3), make_entry("AAPL")]
     [_, written, _] = await SqlRecordingStore(database).record(entries)
-    assert not isinstance(written, PollOvertaken)
+    assert not isinstance(written, Overtaken)
     [recorded] = written
     stored = SqlStoredPrices(database, lambda _: 3)
     assert await stored.last_recorded("VOD.L") == recorded

@@ -129,6 +129,17 @@ async def test_a_group_is_bounded(store: FakeStore, monkeypatch: pytest.MonkeyPa
     assert [size for size, _ in store.calls] == [2, 2, 1]
 
 
+async def test_a_group_is_bounded_by_its_prices_too(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "MAX_GROUP_PRICES", 3)
+    door = make_door(store)
+    calls = start(*(door.record(make_fetched("AAPL", "MSFT")) for _ in range(5)))
+    async with running(door):
+        await outcomes(calls)
+    assert [size for size, _ in store.calls] == [2, 2, 1]
+
+
 async def test_a_bad_member_fails_alone(store: FakeStore) -> None:
     door = make_door(store)
     bad, frozen = make_fetched("AAPL"), make_fetched("IBM")

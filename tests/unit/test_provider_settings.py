@@ -131,10 +131,12 @@ async def test_the_route_lists_them_all_and_shows_no_key() -> None:
         "base_url": "https://api.tiingo.com",
         "batch": told["tiingo"]["batch"],
         "history": True,
+        "feed": False,
         "guard": None,
     }
     assert [one["name"] for one in told.values() if one["default"]] == ["tiingo"]
     assert not told["alpaca"]["configured"]
+    assert told["alpaca"]["feed"]
     assert told["alpaca"]["needs"] == ["ALPACA_API_KEY_ID", "ALPACA_API_SECRET_KEY"]
     assert told["yahoo"]["configured"]
     assert not told["yahoo"]["needs"]

@@ -46,6 +46,7 @@ class FakeReceipts:
     def __init__(self) -> None:
         self.stored: dict[EventId, StoredReceipt] = {}
         self.raw: dict[UUID, RawResponse] = {}
+        self.deleted: set[UUID] = set()
         self.asked = 0
         self.error: Exception | None = None
 
@@ -74,6 +75,9 @@ class FakeReceipts:
 
     async def raw_response(self, raw_response_id: UUID) -> RawResponse | None:
         return self.raw.get(raw_response_id)
+
+    async def has_price(self, raw_response_id: UUID) -> bool:
+        return raw_response_id in self.deleted
 
 
 @pytest.fixture

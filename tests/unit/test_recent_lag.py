@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pricewire.errors import KafkaUnavailable, PricewireError, StoreUnavailable
-from pricewire.observe.metrics import Metrics
+from pricewire.observe.metrics import Metrics, Watched
 from pricewire.services.lag import Lag, PartitionLag
 from pricewire.services.processing import Counters
 from pricewire.services.recent_lag import (
@@ -121,7 +121,7 @@ async def test_closing_waits_for_the_answer_that_is_under_way() -> None:
 
 
 def metrics(*report: PartitionLag) -> list[str]:
-    made = Metrics(relay=list, recorded=int, processors=list, lag=lambda: report)
+    made = Metrics(Watched(relay=list, recorded=int, processors=list, lag=lambda: report))
     lines = made.text().decode().splitlines()
     return [line for line in lines if line.startswith("pricewire_processor_lag")]
 

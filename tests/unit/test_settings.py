@@ -57,6 +57,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         ("KAFKA_PRODUCER_ATTEMPTS", "5", "kafka_producer_attempts"),
         ("KAFKA_PRODUCER_ATTEMPT_SECONDS", "2.5", "kafka_producer_attempt_seconds"),
         ("PRICEWIRE_HOME", "/data", "pricewire_home"),
+        ("RAW_FRAMES_DAYS", "7", "raw_frames_days"),
         ("API_HOST", "0.0.0.0", "api_host"),
         ("API_PORT", "8001", "api_port"),
         ("LOCAL_KAFKA_PORT", "19092", "local_kafka_port"),

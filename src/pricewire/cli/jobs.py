@@ -1,4 +1,4 @@
-"""`pricewire jobs …`: polling jobs of the running service.
+"""`pricewire jobs …` and `pricewire stream`: jobs of the running service, polling and streaming.
 
 They ask it over HTTP (`remote`). Invariant: what the service refuses is one line and exit code 1, a
 wrong call is exit code 2, and neither leaves anything behind.
@@ -15,7 +15,7 @@ import typer
 from pricewire.cli.remote import ask
 from pricewire.cli.tables import print_table
 
-app = typer.Typer(help="Polls prices at an interval, within what the plan allows.")
+app = typer.Typer(help="Jobs: prices polled at an interval, or streamed (`pricewire stream`).")
 
 Symbols = Annotated[list[str], typer.Argument(help="AAPL MSFT …")]
 Interval = Annotated[int, typer.Option("--interval", "-i", help="Seconds between polls.")]
@@ -34,17 +34,40 @@ Stretch = Annotated[
 ]
 
 
-_COLUMNS = (
+Conflate = Annotated[
+    int | None, typer.Option(help="Milliseconds: the last price at most so often, not every tick.")
+]
+
+_POLLS = (
     *("job", "status", "every", "provider", "symbols", "last poll", "next run"),
     *("made", "failed", "missed", "failures", "last error"),
+)
+_STREAMS = (
+    *("job", "status", "provider", "symbols", "conflate", "feed", "ticks a second", "lag"),
+    *("ticks", "gaps", "missing", "reconnects", "last error"),
 )
 
 
 @app.command("list")
 def list_jobs() -> None:
-    """List all jobs, the oldest first."""
+    """List all jobs, the oldest first; polling ones, then streaming ones."""
     jobs = ask("GET", "/v1/jobs")["jobs"]
-    print_table(_COLUMNS, [_row(job) for job in jobs])
+    streams = [_stream_row(job) for job in jobs if job["kind"] == "stream"]
+    polls = [_row(job) for job in jobs if job["kind"] == "poll"]
+    if polls or not streams:
+        print_table(_POLLS, polls)
+    if streams:
+        print_table(_STREAMS, streams)
+
+
+def stream(
+    symbols: Symbols,
+    provider: Annotated[str, typer.Option(help="Whose feed: coinbase, binance, kraken …")],
+    conflate: Conflate = None,
+) -> None:
+    """Make a job that streams symbols from a vendor's live feed; `jobs list` shows it."""
+    given = {"kind": "stream", "symbols": symbols, "provider": provider, "conflate": conflate}
+    _print(ask("POST", "/v1/jobs", _named(given)))
 
 
 @app.command("show")
@@ -83,7 +106,7 @@ def plan(symbols: Symbols, interval: Interval, provider: Provider = None) -> Non
 
 
 @app.command("change")
-def change(
+def change(  # noqa: PLR0913, PLR0917
     job: JobId,
     symbols: Annotated[str | None, typer.Option(help="AAPL,MSFT")] = None,
     interval: Annotated[int | None, typer.Option("--interval", "-i", help="Seconds.")] = None,
@@ -91,8 +114,11 @@ def change(
     market_hours: MarketHours = None,
     jitter: Jitter = None,
     stretch: Stretch = None,
+    conflate: Annotated[
+        int | None, typer.Option(help="Of a streaming job; 0: every tick again.")
+    ] = None,
 ) -> None:
-    """Change what is named, and begin the job anew."""
+    """Change what is named, and begin the job anew; a streaming job has symbols and conflate."""
     given = {
         "symbols": None if symbols is None else symbols.split(","),
         "interval": interval,
@@ -101,7 +127,10 @@ def change(
         "jitter": jitter,
         "stretch": stretch,
     }
-    _print(ask("PATCH", _path(job), _named(given)))
+    wish = _named(given)
+    if conflate is not None:
+        wish["conflate"] = conflate or None
+    _print(ask("PATCH", _path(job), wish))
 
 
 @app.command("pause")
@@ -147,6 +176,23 @@ def _row(job: dict[str, Any]) -> list[str]:
         _time(job["next_run"]),
         *(str(job[name]) for name in ("made", "failed", "missed", "failures")),
         job["last_error"] or "",
+    ]
+
+
+def _stream_row(job: dict[str, Any]) -> list[str]:
+    config, feed = job["config"], job["feed"] or {}
+    lag, conflate = feed.get("lag_ms"), config["conflate"]
+    return [
+        job["job_id"],
+        job["status"],
+        config["provider"],
+        ",".join(config["symbols"]),
+        "" if conflate is None else f"{conflate} ms",
+        feed.get("state", ""),
+        str(feed.get("rate", "")),
+        "" if lag is None else f"{lag} ms",
+        *(str(feed.get(name, "")) for name in ("ticks", "gaps", "missing", "reconnects")),
+        feed.get("last_error") or "",
     ]
 
 

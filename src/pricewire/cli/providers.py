@@ -15,7 +15,7 @@ from pricewire.cli.remote import ask
 from pricewire.errors import PricewireError
 from pricewire.settings import load_settings
 
-_HEADINGS = ("provider", "state", "health", "left", "needs", "batch", "history", "asked at")
+_HEADINGS = ("provider", "state", "health", "left", "needs", "batch", "history", "feed", "asked at")
 _SECONDS = 5
 
 Guard = dict[str, Any]
@@ -51,6 +51,7 @@ def _row(one: Listed, guard: Guard | None) -> tuple[str, ...]:
         ", ".join(one.needs) or "nothing",
         str(one.batch),
         "yes" if one.history else "no",
+        "yes" if one.feed else "no",
         one.base_url or "-",
     )
 

@@ -7,7 +7,7 @@ where the vendor counts a symbol's trades one by one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pricewire.domain.quote import Quote
 from pricewire.errors import ProviderError
@@ -19,7 +19,9 @@ class Tick:
 
     Args:
         quote: its symbol is the caller's form, its `trade_id` the vendor's, by which a repetition
-            within the symbol is known; without one nothing can be told to be a repetition.
+            within the symbol is known: together with `exchange` and `timestamp`, as shares' ids
+            are counted by exchange and begin anew each day. Without one nothing can be told to
+            be a repetition.
         number: the vendor's count of the symbol's trades, each one more than the last: what is
             missing between two is a gap; None where the vendor has no such count.
         old: told at subscribing: a trade from before, which may have been recorded or not.
@@ -57,9 +59,20 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the vendor expects to be sent back for a frame."""
+    """What the vendor expects to be sent back; it may hold a key, and shows it nowhere."""
 
-    text: str
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A frame, or one trade in it, is not what the vendor sends; nothing was made of it.
+
+    Args:
+        detail: one sentence for a person, without a secret.
+    """
+
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +87,7 @@ class Ended:
     error: ProviderError
 
 
-Said = Tick | Ready | Subscribed | Refused | Alive | Reply | Ended
+Said = Tick | Ready | Subscribed | Refused | Alive | Reply | Unreadable | Ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

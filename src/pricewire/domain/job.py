@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -66,15 +66,7 @@ class JobConfig:
                 f"jitter={_short(self.jitter)} is no whole number of seconds from 0 to the "
                 f"interval, {self.interval}"
             )
-        if not 1 <= len(self.symbols) <= MAX_SYMBOLS:
-            raise InvalidParameter(
-                f"symbols names {len(self.symbols)}; a job polls 1 to {MAX_SYMBOLS}"
-            )
-        for symbol in self.symbols:
-            parse_symbol(symbol)
-        [(symbol, times)] = Counter(self.symbols).most_common(1)
-        if times > 1:
-            raise InvalidParameter(f"symbols names {symbol} {times} times; once is enough")
+        check_symbols(self.symbols)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +119,21 @@ class Failure:
     text: str
     wait: timedelta | None = None
     retryable: bool = False
+
+
+def check_symbols(symbols: Sequence[str]) -> None:
+    """Refuse what no job can have as its symbols.
+
+    Raises:
+        InvalidParameter, InvalidSymbol: says what would be right.
+    """
+    if not 1 <= len(symbols) <= MAX_SYMBOLS:
+        raise InvalidParameter(f"symbols names {len(symbols)}; a job has 1 to {MAX_SYMBOLS}")
+    for symbol in symbols:
+        parse_symbol(symbol)
+    [(symbol, times)] = Counter(symbols).most_common(1)
+    if times > 1:
+        raise InvalidParameter(f"symbols names {symbol} {times} times; once is enough")
 
 
 def started(job: Job, now: datetime) -> Job:

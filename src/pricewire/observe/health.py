@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from pricewire.errors import StoreError
+from pricewire.services.feed_tally import STREAMING
+from pricewire.services.feeding import Feeding
 from pricewire.services.outage import KAFKA_AWAY, TOPIC_MISMATCH, ShardStatus
 from pricewire.services.polling import PollingStatus
 from pricewire.services.processing import ProcessorStatus
@@ -35,6 +37,7 @@ class Health:
             `history_relay`: those of past prices.
         processors: statuses of the processors that run here.
         polling: of jobs; None where this process polls none.
+        feeds: those that this process has; None where it drives none.
     """
 
     def __init__(  # noqa: PLR0913
@@ -47,6 +50,7 @@ class Health:
         history_relay: Callable[[], Sequence[ShardStatus]],
         processors: Callable[[], Sequence[ProcessorStatus]],
         polling: PollingStatus | None = None,
+        feeds: Feeding | None = None,
         clock: Callable[[], datetime],
     ) -> None:
         self._outbox = outbox
@@ -56,6 +60,7 @@ class Health:
         self._history_relay = history_relay
         self._processors = processors
         self._polling = polling
+        self._feeds = feeds
         self._clock = clock
 
     async def report(self) -> tuple[bool, dict[str, Any]]:
@@ -80,6 +85,8 @@ class Health:
             parts[processor.name] = _processor_part(processor)
         if self._polling is not None:
             parts["polling"] = _polling_part(self._polling)
+        if self._feeds is not None:
+            parts["feeds"] = _feeds_part(self._feeds)
         return ready, {"status": _overall(parts, ready=ready), "parts": parts}
 
     def _outbox_part(self, depth: Depth) -> dict[str, Any]:
@@ -120,6 +127,28 @@ def _processor_part(status: ProcessorStatus) -> dict[str, Any]:
 
 def _polling_part(status: PollingStatus) -> dict[str, Any]:
     return {"status": "degraded" if status.last_error else "up", **asdict(status)}
+
+
+def _feeds_part(feeds: Feeding) -> dict[str, Any]:
+    """Return the feeds that this process has; one that does not stream makes it degraded."""
+    own = [status for run in feeds.runs.values() if (status := run.status())]
+    broken = feeds.status.broken or feeds.status.last_error is not None
+    streaming = all(status.state == STREAMING for status in own)
+    return {
+        "status": "up" if streaming and not broken else "degraded",
+        "last_error": feeds.status.last_error,
+        "broken": list(feeds.status.broken),
+        "feeds": [
+            {
+                "provider": status.provider,
+                "state": status.state,
+                "subscribed": status.subscribed,
+                "rate": status.rate,
+                "last_error": status.last_error,
+            }
+            for status in own
+        ],
+    }
 
 
 def _overall(parts: dict[str, Any], *, ready: bool) -> str:

@@ -6,73 +6,73 @@ Invariant: nothing on the hot way counts for metrics alone; counters live in the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pricewire.observe.feed_metrics import feed_metrics
+from pricewire.services.feeding import Feeding
 from pricewire.services.lag import PartitionLag
 from pricewire.services.outage import ShardStatus
 from pricewire.services.polling import PollingStatus
 from pricewire.services.processing import ProcessorStatus
 
 
-class Metrics:
-    """One process's registry.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What a process tells of itself; None: what it does not run.
 
     Args:
         relay: statuses of the shards that this process relays, of all topics.
         recorded: how many prices passed the door here.
         processors: statuses of the processors that run here.
-        polling: of jobs; None where this process polls none.
-        lag: of all processors, wherever they run, as it was lately; None where nobody asks for it.
+        polling: of jobs.
+        lag: of all processors, wherever they run, as it was lately.
+        feeds: that this process drives.
     """
 
-    def __init__(
-        self,
-        *,
-        relay: Callable[[], Sequence[ShardStatus]],
-        recorded: Callable[[], int],
-        processors: Callable[[], Sequence[ProcessorStatus]],
-        polling: PollingStatus | None = None,
-        lag: Callable[[], Sequence[PartitionLag]] | None = None,
-    ) -> None:
+    relay: Callable[[], Sequence[ShardStatus]]
+    recorded: Callable[[], int]
+    processors: Callable[[], Sequence[ProcessorStatus]]
+    polling: PollingStatus | None = None
+    lag: Callable[[], Sequence[PartitionLag]] | None = None
+    feeds: Feeding | None = None
+
+
+class Metrics:
+    """One process's registry."""
+
+    def __init__(self, watched: Watched) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._registry.register(_Parts(relay, recorded, processors, polling, lag))
+        self._registry.register(_Parts(watched))
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
 
 
 class _Parts(Collector):
-    def __init__(
-        self,
-        relay: Callable[[], Sequence[ShardStatus]],
-        recorded: Callable[[], int],
-        processors: Callable[[], Sequence[ProcessorStatus]],
-        polling: PollingStatus | None,
-        lag: Callable[[], Sequence[PartitionLag]] | None,
-    ) -> None:
-        self._relay = relay
-        self._recorded = recorded
-        self._processors = processors
-        self._polling = polling
-        self._lag = lag
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
 
     def collect(self) -> Iterable[Metric]:
+        watched = self._watched
         recorded = CounterMetricFamily("pricewire_prices_recorded", "Prices recorded here.")
-        recorded.add_metric([], self._recorded())
+        recorded.add_metric([], watched.recorded())
         yield recorded
-        yield from _relay_metrics(self._relay())
-        yield from _processor_metrics(self._processors())
-        if self._polling is not None:
-            yield from _polling_metrics(self._polling)
-        if self._lag is not None:
-            yield from _lag_metrics(self._lag())
+        yield from _relay_metrics(watched.relay())
+        yield from _processor_metrics(watched.processors())
+        if watched.polling is not None:
+            yield from _polling_metrics(watched.polling)
+        if watched.lag is not None:
+            yield from _lag_metrics(watched.lag())
+        if watched.feeds is not None:
+            yield from feed_metrics(watched.feeds)
 
 
 def _lag_metrics(report: Sequence[PartitionLag]) -> Iterator[Metric]:

@@ -41,7 +41,7 @@ def own_symbol(symbol: str) -> str:
     return f"{pair.base}{pair.quote}" if pair else symbol.upper()
 
 
-def _currency(symbol: str) -> str | None:
+def counted_in(symbol: str) -> str | None:
     """Return what a price is counted in; Binance has pairs in stablecoins, none in dollars."""
     own = own_symbol(symbol)
     return own[-4:] if own.endswith(("TUSD", "BUSD")) else coin_currency(own)
@@ -120,7 +120,7 @@ def _read_ticker(ticker: Members, symbol: str | None, found: Found) -> None:
     """File ticker/price, ticker/24hr or ticker/bookTicker."""
     if symbol is None:
         return
-    bid, ask, currency = ticker.get("bidPrice"), ticker.get("askPrice"), _currency(symbol)
+    bid, ask, currency = ticker.get("bidPrice"), ticker.get("askPrice"), counted_in(symbol)
     if "price" in ticker:
         found.quote(symbol, ticker["price"], found.no_time, currency=currency)
     elif "lastPrice" in ticker:
@@ -132,7 +132,7 @@ def _read_ticker(ticker: Members, symbol: str | None, found: Found) -> None:
 
 
 def _read_book(symbol: str, bid: object, ask: object, found: Found) -> None:
-    kind, currency = PriceKind.MID, _currency(symbol)
+    kind, currency = PriceKind.MID, counted_in(symbol)
     price = mid(bid, ask)
     found.quote(symbol, price, found.no_time, kind=kind, currency=currency, bid=bid, ask=ask)
 
@@ -144,7 +144,7 @@ def _read_trade(trade: Members, symbol: str, found: Found) -> None:
         symbol,
         trade.get("price") or trade.get("p"),
         _time(trade.get("time") or trade.get("T")),
-        currency=_currency(symbol),
+        currency=counted_in(symbol),
         size=trade.get("qty") or trade.get("q"),
         trade_id=number,
     )
@@ -158,7 +158,7 @@ def _read_frame(frame: Members, found: Found) -> None:
     if event in ("trade", "aggTrade"):
         _read_trade(frame, symbol, found)
     elif event in ("24hrTicker", "24hrMiniTicker"):
-        bid, ask, currency = frame.get("b"), frame.get("a"), _currency(symbol)
+        bid, ask, currency = frame.get("b"), frame.get("a"), counted_in(symbol)
         found.quote(
             symbol, frame.get("c"), _time(frame.get("E")), currency=currency, bid=bid, ask=ask
         )
@@ -184,7 +184,7 @@ def _read_kline(kline: Sequence[object], symbol: str, interval: str, found: Foun
         kline[1:5],
         volume=kline[5] if len(kline) > 5 else None,
         interval=interval if interval in _INTERVALS else None,
-        currency=_currency(symbol),
+        currency=counted_in(symbol),
     )
 
 

@@ -29,12 +29,12 @@ def complete(found: Found, *, is_empty: bool = False) -> Parsed:
         raise UnknownSymbol(f"{found.vendor} has no data for {asked}")
     parsed = found.result()
     bars = tuple(
-        bar if bar.currency else replace(bar, currency=_counted_in(bar.symbol))
+        bar if bar.currency else replace(bar, currency=counted_in(bar.symbol))
         for bar in parsed.bars
     )
     quotes = parsed.quotes + _newest_closes(parsed.quotes, bars)
     quotes = tuple(
-        quote if quote.currency else replace(quote, currency=_counted_in(quote.symbol))
+        quote if quote.currency else replace(quote, currency=counted_in(quote.symbol))
         for quote in quotes
     )
     return replace(parsed, quotes=quotes, bars=bars)
@@ -49,7 +49,8 @@ def owner(found: Found, named: object) -> str | None:
     return found.asked(named) if len(found.answer.symbols) == 1 else found.caller(named)
 
 
-def _counted_in(symbol: str) -> str | None:
+def counted_in(symbol: str) -> str | None:
+    """Return the second code of a pair."""
     pair = pair_of(symbol)
     return pair.quote if pair else None
 

@@ -15,7 +15,7 @@ from pricewire.domain.quote import Bar, Precision, PriceKind, Quote
 from pricewire.domain.symbol import parse_symbol
 from pricewire.errors import InvalidSymbol, NotAPrice, ProviderError, UnknownSymbol
 from pricewire.providers.anatomy import Answer, Parsed
-from pricewire.providers.readers import Stamp, number, text
+from pricewire.providers.readers import Stamp, identity, number, text
 from pricewire.providers.refusals import said
 
 UNNAMED = ""
@@ -130,7 +130,7 @@ class Found:
                     size=number(details.get("size")),
                     bid=number(details.get("bid")),
                     ask=number(details.get("ask")),
-                    trade_id=_identity(details.get("trade_id")),
+                    trade_id=identity(details.get("trade_id")),
                 )
             )
         except NotAPrice as error:
@@ -201,9 +201,3 @@ class Found:
 
     def _quotes_of(self, symbol: str) -> list[Quote]:
         return [one for one in self._quotes if one.symbol == symbol]
-
-
-def _identity(value: object) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    return text(value) or None

@@ -137,7 +137,13 @@ class RestProvider:
 
 
 def without_secrets(raw: RawResponse, secrets: Sequence[str]) -> RawResponse:
-    """Return an answer as it may be kept: vendors like to repeat a key that they refuse.
+    """Return an answer as it may be kept."""
+    body = cleaned(raw.body, secrets)
+    return raw if body == raw.body else replace(raw, body=body)
+
+
+def cleaned(body: bytes, secrets: Sequence[str]) -> bytes:
+    """Return what a vendor sent as it may be kept: vendors like to repeat a key that they refuse.
 
     What is shorter than any vendor's key (`demo`) is a word like others, and stays.
     """
@@ -152,6 +158,5 @@ def without_secrets(raw: RawResponse, secrets: Sequence[str]) -> RawResponse:
             secret.replace("/", "\\/"),
         )
     }
-    text = raw.body.decode("latin-1")
-    cleaned = masked(text, sorted(forms, key=len, reverse=True))
-    return raw if cleaned == text else replace(raw, body=cleaned.encode("latin-1"))
+    text = body.decode("latin-1")
+    return masked(text, sorted(forms, key=len, reverse=True)).encode("latin-1")

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pricewire.domain.budget import Budget, Remaining
 from pricewire.domain.quote import Fetched, RawResponse, Span
@@ -35,7 +36,8 @@ MAX_REFUSED = 1_000
 _WHOLE_PROVIDER = frozenset({"invalid_key", "region_refused"})
 
 Keep = Callable[[RawResponse], Awaitable[None]]
-_Call = Callable[[Sequence[str], float], Awaitable[Fetched]]
+Result = TypeVar("Result")
+_Call = Callable[[Sequence[str], float], Awaitable[Result]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,23 @@ class Guard:
         end = asyncio.get_running_loop().time() + seconds
         return await self._ask_once((span.symbol,), end, call)
 
+    async def other(
+        self, symbol: str, call: Callable[[], Awaitable[Result]], *, seconds: float
+    ) -> Result:
+        """Make another call than for a price, counted and watched as they are; a refusal is told
+        at once.
+
+        Raises:
+            ProviderError: as `call`, or it was not made.
+            StoreError: it could not be counted, and was not made.
+        """
+
+        async def made(_symbols: Sequence[str], left: float) -> Result:
+            return await self._in_time(call(), left)
+
+        end = asyncio.get_running_loop().time() + seconds
+        return await self._ask_once((symbol,), end, made)
+
     async def state(self) -> GuardState:
         now = asyncio.get_running_loop().time()
         cooling = self._cooling.until - now if self._cooling else 0.0
@@ -172,7 +191,7 @@ class Guard:
     async def aclose(self) -> None:
         await self._spending.aclose()
 
-    async def _ask_once(self, symbols: Sequence[str], end: float, call: _Call) -> Fetched:
+    async def _ask_once(self, symbols: Sequence[str], end: float, call: _Call[Result]) -> Result:
         clock = asyncio.get_running_loop().time
         if barred := self._barred(clock()) or self._refusal(symbols, clock()):
             raise barred
@@ -215,7 +234,7 @@ class Guard:
             return await self._in_time(self._provider.fetch(symbols[0]), left)
         return await self._in_time(self._many.fetch_many(symbols), left)
 
-    async def _in_time(self, answer: Awaitable[Fetched], left: float) -> Fetched:
+    async def _in_time(self, answer: Awaitable[Result], left: float) -> Result:
         seconds = min(self._timeout, left)
         try:
             async with asyncio.timeout(max(0.0, seconds)):

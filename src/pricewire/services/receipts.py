@@ -36,7 +36,13 @@ class ReceiptStore(Protocol):
 
     async def receipt(self, event_id: EventId) -> StoredReceipt | None: ...
 
-    async def raw_response(self, raw_response_id: UUID) -> RawResponse | None: ...
+    async def raw_response(self, raw_response_id: UUID) -> RawResponse | None:
+        """Return an answer, or a frame of a feed, as it came."""
+        ...
+
+    async def has_price(self, raw_response_id: UUID) -> bool:
+        """Tell whether a price was made from this, whether or not it is kept any more."""
+        ...
 
 
 class Receipts:
@@ -115,15 +121,21 @@ class Receipts:
                 del self._awaited[event_id]
 
     async def raw_response(self, raw_response_id: UUID) -> RawResponse:
-        """Return a provider's answer, byte for byte.
+        """Return a provider's answer, or a frame of its feed, byte for byte.
 
         Raises:
-            NotFound: there is no such answer.
+            NotFound: there is no such answer, or it was a frame and is not kept any more.
         """
         raw = await self._store.raw_response(raw_response_id)
-        if raw is None:
-            raise NotFound(f"there is no raw response {raw_response_id}")
-        return raw
+        if raw is not None:
+            return raw
+        if await self._store.has_price(raw_response_id):
+            # Only frames are ever deleted.
+            raise NotFound(
+                f"the frame {raw_response_id} is not kept any more: frames of feeds are deleted "
+                "after RAW_FRAMES_DAYS days"
+            )
+        raise NotFound(f"there is no raw response {raw_response_id}")
 
 
 def _published(receipt: Receipt, publication: Publication) -> Receipt:

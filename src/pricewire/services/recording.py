@@ -1,10 +1,11 @@
-"""The door: the one way by which a price enters; `latest` and every feed to come call `record`.
+"""The door: the one way by which a price enters, by `record`; feeds' ticks by `record_frames`.
 
 Theory of operation (docs/decisions/0002). Whoever arrives while a group is being written goes into
 the next group, which is one transaction {raw responses, prices, events with their symbols' next
-sequences, outbox}. A group that fails is tried again member by member, so that one bad record or
-one frozen process never fails strangers. A member's identity is its raw response's id, made before
-the transaction: where the outcome of a COMMIT is unknown, the second try finds what was recorded.
+sequences, outbox}; frames of a feed stand for a raw response and bring the states of its symbols.
+A group that fails is tried again member by member, so that one bad record or one frozen process
+never fails strangers. A member's identity is its raw response's or its batch's id, made before the
+transaction: where the outcome of a COMMIT is unknown, the second try finds what was recorded.
 
 Invariant: what `record` returned is committed; what it raised for may be recorded, never twice.
 """
@@ -13,15 +14,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 from pricewire.domain.event import MAX_VALUE_BYTES, Draft, RecordedPrice
+from pricewire.domain.frames import FrameBatch, frame_id
 from pricewire.domain.quote import Fetched, Quote, RawResponse
 from pricewire.errors import (
+    FeedOvertaken,
     PollOvertaken,
     RecordRefused,
     ShuttingDown,
@@ -29,9 +32,15 @@ from pricewire.errors import (
     StoreError,
     StoreUnavailable,
 )
+from pricewire.services.feeds import FeedFence, FeedSymbolState
 
 MAX_GROUP = 256
+MAX_GROUP_PRICES = 2_000
+"""A group takes nobody in any more once it has so many."""
 MAX_WAITING = 10_000
+
+FrameQuote = tuple[int, Quote]
+"""The index of a frame in its batch, and one of the quotes that it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +59,30 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one caller wants recorded: a raw response and the drafts made from it.
+    """What one caller wants recorded: a raw response or frames, and the drafts made from it.
 
     Args:
         fence: must hold in the transaction that records; None where nothing has to.
+        states: of the symbols of a fenced feed, once all this is recorded.
     """
 
-    raw: RawResponse
+    raw: RawResponse | FrameBatch
     drafts: tuple[Draft, ...]
-    fence: Fence | None = None
+    fence: Fence | FeedFence | None = None
+    states: tuple[FeedSymbolState, ...] = ()
 
 
-Written = list[RecordedPrice] | PollOvertaken
-"""What became of an entry: its prices; or its fence did not hold, and only its raw answer is kept,
-while the rest of its group is recorded."""
+Overtaken = PollOvertaken | FeedOvertaken
+Written = list[RecordedPrice] | PollOvertaken | FeedOvertaken
+"""What became of an entry: its prices; or its fence did not hold, and only its raw answer or its
+frames are kept, while the rest of its group is recorded."""
 
 
 class RecordingStore(Protocol):
     async def record(self, group: Sequence[Entry], *, again: bool = False) -> Sequence[Written]:
         """Record `group` in one transaction, each symbol in the group's order.
 
-        With `again`, entries whose raw response is there already are found, not recorded, and
+        With `again`, entries whose raw response or frames are there are found, not recorded, and
         locks are waited for only briefly. What was recorded is found though its fence has fallen.
 
         Raises:
@@ -85,6 +97,14 @@ class Encode(Protocol):
     def __call__(
         self, quote: Quote, *, provider: str, raw_response_id: UUID
     ) -> tuple[bytes, tuple[tuple[str, str], ...]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What all drafts of an entry have in common."""
+
+    provider: str
+    recorded_at: datetime
 
 
 @dataclass(slots=True)
@@ -131,47 +151,95 @@ class Door:
         self.recorded = 0
         """How many prices were recorded here since the start."""
 
-    async def record(self, fetched: Fetched, fence: Fence | None = None) -> list[RecordedPrice]:
+    async def record(
+        self,
+        fetched: Fetched,
+        fence: Fence | FeedFence | None = None,
+        states: Sequence[FeedSymbolState] = (),
+    ) -> list[RecordedPrice]:
         """Record every quote of `fetched`; return them in order once they are committed.
+
+        Args:
+            states: of a feed's symbols, where the quotes fill its gaps; kept with them.
 
         Raises:
             RecordRefused: this can never be stored.
-            PollOvertaken: the fence does not hold; only the raw answer is kept.
+            PollOvertaken, FeedOvertaken: the fence does not hold; only the raw answer is kept.
             StoreError: the database is away or busy, or too many wait already.
             ShuttingDown: the door is closed.
         """
+        self._check_room()
+        origin = _Origin(fetched.raw.provider, self._clock())
+        drafts = tuple(
+            self._draft(origin, fetched.raw.id, position, quote, fetched.raw.fetched_at)
+            for position, quote in enumerate(fetched.quotes)
+        )
+        return await self._recorded(Entry(fetched.raw, drafts, fence, tuple(states)))
+
+    async def record_frames(
+        self,
+        frames: FrameBatch,
+        ticks: Sequence[FrameQuote],
+        fence: FeedFence,
+        states: Sequence[FeedSymbolState] = (),
+    ) -> list[RecordedPrice]:
+        """Keep frames and record their ticks; return these in order once all is committed.
+
+        The frames are kept in any case, also where there are no ticks. After a StoreError the same
+        batch may be brought again, with the same ticks: what was recorded of it is found.
+
+        Args:
+            ticks: in the order in which they are to be numbered, the ticks of a frame together.
+            states: of the symbols that something has changed for; kept with the ticks.
+
+        Raises:
+            FeedOvertaken: the feed has another owner by now; nothing but the frames is kept.
+            RecordRefused, StoreError, ShuttingDown: as `record`.
+        """
+        self._check_room()
+        return await self._recorded(
+            Entry(frames, tuple(self._tick_drafts(frames, ticks)), fence, tuple(states))
+        )
+
+    def _check_room(self) -> None:
         if self._closed:
             raise ShuttingDown
         if len(self._waiting) >= MAX_WAITING:
             raise StoreBusy(f"{MAX_WAITING} prices wait to be recorded already")
-        entry = self._entry(fetched, fence)
+
+    async def _recorded(self, entry: Entry) -> list[RecordedPrice]:
         member = _Member(entry, asyncio.get_running_loop().create_future())
         self._waiting.append(member)
         self._news.set()
         return await member.result
 
-    def _entry(self, fetched: Fetched, fence: Fence | None) -> Entry:
-        now = self._clock()
-        drafts = tuple(
-            self._draft(fetched.raw, position, quote, now)
-            for position, quote in enumerate(fetched.quotes)
-        )
-        return Entry(fetched.raw, drafts, fence)
+    def _tick_drafts(self, frames: FrameBatch, ticks: Sequence[FrameQuote]) -> Iterator[Draft]:
+        """Give the drafts of ticks; the position is counted within each frame."""
+        origin = _Origin(frames.provider, self._clock())
+        of, position, id_, received = -1, 0, frames.id, origin.recorded_at
+        for index, quote in ticks:
+            if index != of:
+                of, position = index, 0
+                id_, received = frame_id(frames.id, index), frames.frames[index][0]
+            yield self._draft(origin, id_, position, quote, received)
+            position += 1
 
-    def _draft(self, raw: RawResponse, position: int, quote: Quote, now: datetime) -> Draft:
-        value, headers = self._encode(quote, provider=raw.provider, raw_response_id=raw.id)
+    def _draft(
+        self, origin: _Origin, raw_id: UUID, position: int, quote: Quote, fetched_at: datetime
+    ) -> Draft:
+        value, headers = self._encode(quote, provider=origin.provider, raw_response_id=raw_id)
         if len(value) > MAX_VALUE_BYTES:
             raise RecordRefused(f"the event of {quote.symbol} has {len(value)} bytes")
         return Draft(
             quote=quote,
-            raw_response_id=raw.id,
+            raw_response_id=raw_id,
             position=position,
-            provider=raw.provider,
+            provider=origin.provider,
             shard=self._shard_of(quote.symbol),
             value=value,
             headers=headers,
-            fetched_at=raw.fetched_at,
-            recorded_at=now,
+            fetched_at=fetched_at,
+            recorded_at=origin.recorded_at,
         )
 
     async def run(self) -> None:
@@ -194,8 +262,12 @@ class Door:
         while not self._waiting and not self._closed:
             self._news.clear()
             await self._news.wait()
-        size = min(len(self._waiting), MAX_GROUP)
-        return [self._waiting.popleft() for _ in range(size)]
+        group: list[_Member] = []
+        prices = 0
+        while self._waiting and len(group) < MAX_GROUP and prices < MAX_GROUP_PRICES:
+            group.append(self._waiting.popleft())
+            prices += len(group[-1].entry.drafts)
+        return group
 
     def _turn_away(self, group: list[_Member]) -> None:
         """Let nobody wait for a door that does not write any more."""
@@ -242,7 +314,7 @@ class Door:
         return None
 
     def _settle(self, member: _Member, written: Written) -> None:
-        if isinstance(written, PollOvertaken):
+        if isinstance(written, Overtaken):
             member.fail(written)
             return
         for price in written:
@@ -251,5 +323,5 @@ class Door:
         member.settle(written)
 
     def _tell(self, results: Sequence[Written]) -> None:
-        recorded = (one for one in results if not isinstance(one, PollOvertaken))
+        recorded = (one for one in results if not isinstance(one, Overtaken))
         self._committed({price.draft.shard for prices in recorded for price in prices})

@@ -8,7 +8,7 @@ itself. Invariant: values get the very conversions that the columns' types have 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import count
 from typing import Any
@@ -19,6 +19,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Dialect,
+    LargeBinary,
     RowMapping,
     Table,
     and_,
@@ -33,6 +34,8 @@ from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.util import await_only
 
 Row = Mapping[str, Any]
+Columns = Mapping[str, Sequence[Any]]
+"""The values of each column, all of the same number."""
 
 MAX_KEYS = 500
 """So many keys in one statement where they are no arrays: SQLite takes 32,766 values."""
@@ -43,10 +46,20 @@ def insert_rows(connection: Connection, *batches: tuple[Table, Sequence[Row]]) -
 
     For PostgreSQL it is one statement, and so one round trip, for all tables.
     """
-    shapes = tuple((table, tuple(rows[0])) for table, rows in batches)
+    insert_columns(connection, *((table, as_columns(rows)) for table, rows in batches))
+
+
+def as_columns(rows: Sequence[Row]) -> Columns:
+    """Turn rows, all with the same columns, into these."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def insert_columns(connection: Connection, *batches: tuple[Table, Columns]) -> None:
+    """Do as `insert_rows` does with what never was a row for itself."""
+    shapes = tuple((table, tuple(columns)) for table, columns in batches)
     columns = [
-        [_values(connection, table.c[name], [row[name] for row in rows]) for name in names]
-        for (table, names), (_, rows) in zip(shapes, batches, strict=True)
+        [_values(connection, table.c[name], values) for name, values in each.items()]
+        for table, each in batches
     ]
     if _takes_arrays(connection):
         arrays = tuple(values for each in columns for values in each)
@@ -58,15 +71,19 @@ def insert_rows(connection: Connection, *batches: tuple[Table, Sequence[Row]]) -
 
 def copy_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Insert rows, all with the same columns, in their order; by COPY where there is one."""
+    copy_columns(connection, table, as_columns(rows))
+
+
+def copy_columns(connection: Connection, table: Table, given: Columns) -> None:
+    """Do as `copy_rows` does with what never was a row for itself."""
     if not _takes_arrays(connection):
-        insert_rows(connection, (table, rows))
+        insert_columns(connection, (table, given))
         return
-    names = tuple(rows[0])
-    columns = [_values(connection, table.c[name], [row[name] for row in rows]) for name in names]
+    columns = [_values(connection, table.c[name], values) for name, values in given.items()]
     driver: Any = connection.connection.driver_connection
     # The transaction is the connection's: asyncpg begins none of its own for COPY.
     copying = driver.copy_records_to_table(
-        table.name, records=zip(*columns, strict=True), columns=list(names)
+        table.name, records=zip(*columns, strict=True), columns=list(given)
     )
     try:
         await_only(copying)
@@ -160,13 +177,21 @@ def _takes_arrays(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
 
 
-def _values(connection: Connection, column: Column[Any], values: Any) -> list[Any]:
+def _values(connection: Connection, column: Column[Any], values: Iterable[Any]) -> list[Any]:
     convert = _conversion(column, connection.dialect)
-    return list(values) if convert is None else [convert(value) for value in values]
+    given = list(values)
+    if convert is None:
+        return given
+    # Of a batch's rows some values are the very same: what they were recorded at.
+    if all(value is given[0] for value in given):
+        return [convert(value) for value in given[:1]] * len(given)
+    return [convert(value) for value in given]
 
 
 @cache
 def _conversion(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    if isinstance(column.type, LargeBinary):
+        return None  # Bytes are bytes to both drivers; SQLAlchemy would make a view of each.
     return column.type.dialect_impl(dialect).bind_processor(dialect)
 
 

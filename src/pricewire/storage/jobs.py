@@ -13,13 +13,27 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, text, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from pricewire.domain.job import Job, JobConfig, JobStatus, claimed
 from pricewire.services.jobs import Change, Claim
 from pricewire.storage.database import Database, Rank
 from pricewire.storage.tables import jobs, polls
 
+POLL = "poll"
+"""The kind of a job that is polled; no other is ever claimed here."""
 _PLANNING = text("SELECT pg_advisory_xact_lock(5072694101)")
 """One plan after the other; beside the key under which one process migrates."""
 
@@ -32,7 +46,7 @@ class SqlJobs:
 
     async def add(self, job: Job, change: Change) -> Job:
         def work(connection: Connection) -> Job:
-            _take_turns(connection)
+            take_turns(connection)
             new = change(job, _read(connection, _ALL))
             connection.execute(insert(jobs).values(_row(new)))
             return new
@@ -41,7 +55,7 @@ class SqlJobs:
 
     async def change(self, job_id: UUID, change: Change) -> Job | None:
         def work(connection: Connection) -> Job | None:
-            _take_turns(connection)
+            take_turns(connection)
             found = _read(connection, _ALL.where(jobs.c.id == job_id).with_for_update())
             if not found:
                 return None
@@ -52,7 +66,7 @@ class SqlJobs:
         return await self._database.write(Rank.OTHER, work)
 
     async def delete(self, job_id: UUID) -> bool:
-        statement = delete(jobs).where(jobs.c.id == job_id)
+        statement = delete(jobs).where(jobs.c.id == job_id, jobs.c.kind == POLL)
         return await self._database.write(
             Rank.OTHER, lambda connection: connection.execute(statement).rowcount > 0
         )
@@ -69,14 +83,14 @@ class SqlJobs:
     async def next_run(self) -> datetime | None:
         # Whose lease is over runs at once; SQLite's max() of two would be null with a null.
         lease = func.coalesce(jobs.c.leased_until, jobs.c.next_run)
-        statement = select(jobs.c.next_run, lease).where(jobs.c.status == JobStatus.ACTIVE)
+        statement = select(jobs.c.next_run, lease).where(_POLLED)
         rows = await self._database.read(lambda connection: connection.execute(statement).all())
         return min((max(run, free) for run, free in rows), default=None)
 
     async def claim(self, now: datetime, lease: timedelta, limit: int) -> list[Claim]:
         due = (
             _ALL.where(
-                jobs.c.status == JobStatus.ACTIVE,
+                _POLLED,
                 jobs.c.next_run <= now,
                 or_(jobs.c.leased_until.is_(None), jobs.c.leased_until <= now),
             )
@@ -111,10 +125,11 @@ class SqlJobs:
         )
 
 
-_ALL: Select[Any] = select(jobs).order_by(jobs.c.id)
+_ALL: Select[Any] = select(jobs).where(jobs.c.kind == POLL).order_by(jobs.c.id)
+_POLLED = and_(jobs.c.kind == POLL, jobs.c.status == JobStatus.ACTIVE)
 
 
-def _take_turns(connection: Connection) -> None:
+def take_turns(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(_PLANNING)
 
@@ -139,11 +154,17 @@ def _read(connection: Connection, statement: Select[Any]) -> list[Job]:
 
 def _job(row: Row[Any]) -> Job:
     members: dict[str, Any] = row._asdict()
+    # A copy of what the configuration says, for the database to choose by.
+    del members["kind"]
     config = msgspec.json.decode(members.pop("config"), type=JobConfig)
     return Job(**members | {"config": config, "status": JobStatus(row.status)})
 
 
 def _row(job: Job) -> dict[str, Any]:
     members = {name: getattr(job, name) for name in Job.__slots__}
-    config = msgspec.json.encode(asdict(job.config)).decode()
-    return members | {"config": config, "status": job.status.value}
+    config = asdict(job.config)
+    return members | {
+        "kind": config.get("kind", POLL),
+        "config": msgspec.json.encode(config).decode(),
+        "status": job.status.value,
+    }

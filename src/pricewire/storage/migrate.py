@@ -13,7 +13,7 @@ from sqlalchemy import Connection, inspect, text
 from pricewire.errors import StartupError
 from pricewire.storage.database import Database, Rank
 
-HEAD = "0010"
+HEAD = "0011"
 _LOCK = 5_072_694_100
 """Key of the advisory lock under which one process migrates."""
 

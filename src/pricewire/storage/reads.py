@@ -1,4 +1,4 @@
-"""Reads for the API: receipts, raw responses, the outbox's depth, the store's identity.
+"""Reads for the API: receipts, raw responses and frames, the outbox's depth, the store's identity.
 
 Invariant: reads take no locks and never wait for the writing connection.
 """
@@ -19,6 +19,7 @@ from pricewire.services.averages import StoredPrice
 from pricewire.services.receipts import StoredReceipt
 from pricewire.storage.database import Database, Rank
 from pricewire.storage.event_tables import ALL_EVENT_TABLES, LIVE, EventTables, tables_of
+from pricewire.storage.frames import SqlFrames
 from pricewire.storage.outbox import raise_generation, read_source
 from pricewire.storage.tables import prices, processors, raw_responses, store
 
@@ -93,7 +94,7 @@ class SqlReads:
         statement = select(raw_responses).where(raw_responses.c.id == raw_response_id)
         row = await self._database.read(lambda connection: connection.execute(statement).first())
         if row is None:
-            return None
+            return await SqlFrames(self._database).frame(raw_response_id)
         return RawResponse(
             id=row.id,
             provider=row.provider,
@@ -102,6 +103,12 @@ class SqlReads:
             headers=tuple(json.loads(row.headers).items()),
             body=row.body,
             fetched_at=row.fetched_at,
+        )
+
+    async def has_price(self, raw_response_id: UUID) -> bool:
+        statement = select(prices.c.symbol).where(prices.c.raw_response_id == raw_response_id)
+        return await self._database.read(
+            lambda connection: connection.execute(statement.limit(1)).first() is not None
         )
 
     async def last_prices(

@@ -1,27 +1,49 @@
-"""Writes what passes the door: raw responses, prices, events, outbox, in one transaction.
+"""Writes what passes the door: raw responses or frames, prices, events, outbox, symbols' states.
 
-`services.recording` calls it. Invariant: jobs' rows and then the symbols' rows are locked, in the
-one order, before their sequences are taken and before an outbox id is drawn, so that for each
-symbol commit order is sequence order is outbox order, with any number of processes.
+`services.recording` calls it; a group is one transaction. Invariant: jobs' rows, then feeds' and
+then the symbols' rows are locked, in the one order, before their sequences are taken and before an
+outbox id is drawn, so that for each symbol commit order is sequence order is outbox order, with any
+number of processes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import Connection, Table, bindparam, or_, select, text, union_all
 
 from pricewire.domain.event import PRICE_RECORDED, Draft, EventId, RecordedPrice
+from pricewire.domain.frames import MAX_FRAMES, FrameBatch, frame_id
 from pricewire.domain.quote import RawResponse
 from pricewire.errors import StoreBusy, StoreUnavailable
 from pricewire.services.recording import Entry, Written
-from pricewire.storage.bulk import insert_rows, update_by_key
+from pricewire.storage.bulk import (
+    Columns,
+    as_columns,
+    copy_columns,
+    insert_columns,
+    update_by_key,
+    upsert_rows,
+)
 from pricewire.storage.database import Database, Rank
+from pricewire.storage.feeds import state_rows
 from pricewire.storage.fences import Fences, poll_rows
-from pricewire.storage.tables import events, outbox, polls, prices, raw_responses, store, symbols
+from pricewire.storage.frames import Packs, frames_row, packs_of
+from pricewire.storage.tables import (
+    events,
+    feed_symbols,
+    outbox,
+    polls,
+    prices,
+    raw_frames,
+    raw_responses,
+    store,
+    symbols,
+)
 
 _LOCK_SYMBOLS = (
     select(symbols.c.symbol, symbols.c.last_sequence, select(store.c.partitions).scalar_subquery())
@@ -29,9 +51,10 @@ _LOCK_SYMBOLS = (
     .order_by(symbols.c.symbol)
     .with_for_update()
 )
-_RECORDED = select(
-    prices.c.raw_response_id, prices.c.symbol, prices.c.position, prices.c.sequence
-).where(prices.c.raw_response_id.in_(bindparam("raw_ids", expanding=True)))
+_RECORDED = select(prices.c.raw_response_id, prices.c.symbol, prices.c.position, prices.c.sequence)
+
+COPY_FROM = 200
+"""So many prices go by COPY, where there is one: a trip more for each table, but cheaper rows."""
 
 _Identity = tuple[UUID, str, int]
 
@@ -51,13 +74,17 @@ class SqlRecordingStore:
     async def record(self, group: Sequence[Entry], *, again: bool = False) -> list[Written]:
         names = sorted({draft.quote.symbol for entry in group for draft in entry.drafts})
         await self._make_known(names)
-        try:
-            return await self._database.write(
-                Rank.DOOR,
-                lambda connection: _record(
-                    connection, group, names, again=again, partitions=self._partitions
-                ),
+        batches = [entry.raw for entry in group if isinstance(entry.raw, FrameBatch)]
+        # Before any lock is held, and beside the event loop: zlib needs no interpreter.
+        packs = await asyncio.to_thread(packs_of, batches) if batches else {}
+
+        def work(connection: Connection) -> list[Written]:
+            return _record(
+                connection, group, names, packs, again=again, partitions=self._partitions
             )
+
+        try:
+            return await self._database.write(Rank.DOOR, work)
         except LostSymbols:
             # The database went back to a time before these symbols: the next try makes them anew.
             self._known.clear()
@@ -101,6 +128,7 @@ def _record(
     connection: Connection,
     group: Sequence[Entry],
     names: Sequence[str],
+    packs: Packs,
     *,
     again: bool,
     partitions: int | None,
@@ -110,15 +138,17 @@ def _record(
     fences = Fences.locked(connection, group)
     last = _lock(connection, names, partitions) if names else {}
     found = _find(connection, group) if again else {}
-    there = {entry.raw.id for entry in group if _is_found(entry, found)}
-    overtaken = fences.fallen(entry for entry in group if entry.raw.id not in there)
-    allowed = [replace(one, drafts=()) if one.raw.id in overtaken else one for one in group]
-    kept = there | (_find_refusals(connection, allowed) if again else set())
+    overtaken = fences.fallen(entry for entry in group if entry.raw.id not in found)
+    allowed = [
+        replace(one, drafts=(), states=()) if one.raw.id in overtaken else one for one in group
+    ]
+    kept = found.keys() | (_find_kept(connection, allowed) if again else set())
     fresh = [entry for entry in allowed if entry.raw.id not in kept]
-    numbered = list(_number(fresh, last))
-    _insert(connection, fresh, numbered, last)
-    ids = found | dict(numbered)
-    return [overtaken.get(entry.raw.id) or _result(entry, ids) for entry in group]
+    made = [_number(entry, last) for entry in fresh]
+    _insert(connection, fresh, [price for prices in made for price in prices], packs)
+    new = {entry.raw.id: recorded for entry, recorded in zip(fresh, made, strict=True)}
+    written: dict[UUID, Written] = {**new, **found, **overtaken}
+    return [written.get(entry.raw.id, []) for entry in group]
 
 
 def _lock(connection: Connection, names: Sequence[str], partitions: int | None) -> dict[str, int]:
@@ -134,62 +164,73 @@ def _lock(connection: Connection, names: Sequence[str], partitions: int | None) 
     return last
 
 
-def _find(connection: Connection, group: Sequence[Entry]) -> dict[_Identity, EventId]:
-    rows = connection.execute(_RECORDED, {"raw_ids": [entry.raw.id for entry in group]})
+def _find(connection: Connection, group: Sequence[Entry]) -> dict[UUID, list[RecordedPrice]]:
+    """Return what was recorded of a group already, by what it was made from."""
+    answers = [entry.raw.id for entry in group if not isinstance(entry.raw, FrameBatch)]
+    # All ids of its frames, in one range of the index.
+    ranges = [
+        prices.c.raw_response_id.between(entry.raw.id, frame_id(entry.raw.id, MAX_FRAMES - 1))
+        for entry in group
+        if isinstance(entry.raw, FrameBatch) and entry.drafts
+    ]
+    statement = _RECORDED.where(or_(prices.c.raw_response_id.in_(answers), *ranges))
+    ids = {(row[0], row[1], row[2]): row[3] for row in connection.execute(statement)}
     return {
-        (row.raw_response_id, row.symbol, row.position): EventId(row.symbol, row.sequence)
-        for row in rows
+        entry.raw.id: [_found(draft, ids) for draft in entry.drafts]
+        for entry in group
+        if any(_identity(draft) in ids for draft in entry.drafts)
     }
 
 
-def _find_refusals(connection: Connection, group: Sequence[Entry]) -> set[UUID]:
-    """Return the answers without a price that are kept already."""
-    ids = [entry.raw.id for entry in group if not entry.drafts]
-    if not ids:
-        return set()
-    statement = select(raw_responses.c.id).where(raw_responses.c.id.in_(ids))
-    return set(connection.scalars(statement))
+def _found(draft: Draft, ids: dict[_Identity, int]) -> RecordedPrice:
+    return RecordedPrice(EventId(draft.quote.symbol, ids[_identity(draft)]), draft)
 
 
 def _identity(draft: Draft) -> _Identity:
     return draft.raw_response_id, draft.quote.symbol, draft.position
 
 
-def _is_found(entry: Entry, found: dict[_Identity, EventId]) -> bool:
-    return any(_identity(draft) in found for draft in entry.drafts)
+def _find_kept(connection: Connection, group: Sequence[Entry]) -> set[UUID]:
+    """Return the answers and frames without a price that are kept already."""
+    ids = [entry.raw.id for entry in group if not entry.drafts]
+    if not ids:
+        return set()
+    kept = (select(table.c.id).where(table.c.id.in_(ids)) for table in (raw_responses, raw_frames))
+    return set(connection.scalars(union_all(*kept)))
 
 
-def _number(entries: Sequence[Entry], last: dict[str, int]) -> Iterator[tuple[_Identity, EventId]]:
+def _number(entry: Entry, last: dict[str, int]) -> list[RecordedPrice]:
     """Give each draft its symbol's next sequence; `last` moves along."""
-    for entry in entries:
-        for draft in entry.drafts:
-            symbol = draft.quote.symbol
-            last[symbol] += 1
-            yield _identity(draft), EventId(symbol, last[symbol])
+    made = []
+    for draft in entry.drafts:
+        symbol = draft.quote.symbol
+        last[symbol] = sequence = last[symbol] + 1
+        made.append(RecordedPrice(EventId(symbol, sequence), draft))
+    return made
 
 
 def _insert(
-    connection: Connection,
-    entries: Sequence[Entry],
-    numbered: Sequence[tuple[_Identity, EventId]],
-    last: dict[str, int],
+    connection: Connection, entries: Sequence[Entry], made: Sequence[RecordedPrice], packs: Packs
 ) -> None:
-    drafts = [draft for entry in entries for draft in entry.drafts]
-    if not drafts:
-        if entries:
-            insert_rows(connection, (raw_responses, [raw_row(entry.raw) for entry in entries]))
-        return
-    rows = list(zip(drafts, (event_id for _, event_id in numbered), strict=True))
-    insert_rows(
-        connection,
-        (raw_responses, [raw_row(entry.raw) for entry in entries]),
-        (prices, [_price_row(*row) for row in rows]),
-        (events, [_event_row(*row) for row in rows]),
-        (outbox, [_outbox_row(*row) for row in rows]),
-        *([(polls, polled)] if (polled := poll_rows(entries)) else []),
-    )
-    changed = {event_id.symbol: last[event_id.symbol] for _, event_id in numbered}
-    update_by_key(connection, symbols.c.symbol, symbols.c.last_sequence, changed)
+    answers = [raw_row(one.raw) for one in entries if not isinstance(one.raw, FrameBatch)]
+    frames = [
+        frames_row(one.raw, packs[one.raw.id]) for one in entries if isinstance(one.raw, FrameBatch)
+    ]
+    rows = ((raw_responses, answers), (raw_frames, frames), (polls, poll_rows(entries)))
+    batches = [(table, as_columns(some)) for table, some in rows if some]
+    of_prices = _price_batches(made) if made else []
+    if len(made) < COPY_FROM:
+        batches += of_prices
+    if batches:
+        insert_columns(connection, *batches)
+    if len(made) >= COPY_FROM:
+        for table, columns in of_prices:
+            copy_columns(connection, table, columns)
+    if states := state_rows(entries):
+        upsert_rows(connection, feed_symbols, states)
+    if made:
+        changed = {price.event_id.symbol: price.event_id.sequence for price in made}
+        update_by_key(connection, symbols.c.symbol, symbols.c.last_sequence, changed)
 
 
 def raw_row(raw: RawResponse) -> dict[str, object]:
@@ -204,41 +245,47 @@ def raw_row(raw: RawResponse) -> dict[str, object]:
     }
 
 
-def _price_row(draft: Draft, event_id: EventId) -> dict[str, object]:
-    quote = draft.quote
+def _price_batches(made: Sequence[RecordedPrice]) -> list[tuple[Table, Columns]]:
+    """Return prices, their events and their outbox, column by column."""
+    ids = [price.event_id for price in made]
+    drafts = [price.draft for price in made]
+    key: Columns = {
+        "symbol": [one.symbol for one in ids],
+        "sequence": [one.sequence for one in ids],
+    }
+    own: Columns = {**key, "raw_response_id": [draft.raw_response_id for draft in drafts]}
+    return [
+        (prices, {**own, **_price_columns(drafts)}),
+        (events, {**own, **_event_columns(drafts)}),
+        (outbox, {"shard": [draft.shard for draft in drafts], **key}),
+    ]
+
+
+def _price_columns(drafts: Sequence[Draft]) -> Columns:
+    quotes = [draft.quote for draft in drafts]
     return {
-        "symbol": event_id.symbol,
-        "sequence": event_id.sequence,
-        "raw_response_id": draft.raw_response_id,
-        "position": draft.position,
-        "provider": draft.provider,
-        "price": quote.price,
-        "timestamp": quote.timestamp,
-        "precision": quote.precision.value,
-        "kind": quote.kind.value,
-        "currency": quote.currency,
-        "fetched_at": draft.fetched_at,
-        "delayed": quote.delayed,
-        "adjusted": quote.adjusted,
-        "exchange": quote.exchange,
+        "position": [draft.position for draft in drafts],
+        "provider": [draft.provider for draft in drafts],
+        "price": [quote.price for quote in quotes],
+        "timestamp": [quote.timestamp for quote in quotes],
+        "precision": [quote.precision.value for quote in quotes],
+        "kind": [quote.kind.value for quote in quotes],
+        "currency": [quote.currency for quote in quotes],
+        "fetched_at": [draft.fetched_at for draft in drafts],
+        "delayed": [quote.delayed for quote in quotes],
+        "adjusted": [quote.adjusted for quote in quotes],
+        "exchange": [quote.exchange for quote in quotes],
     }
 
 
-def _event_row(draft: Draft, event_id: EventId) -> dict[str, object]:
+def _event_columns(drafts: Sequence[Draft]) -> Columns:
     return {
-        "symbol": event_id.symbol,
-        "sequence": event_id.sequence,
-        "type": PRICE_RECORDED,
-        "raw_response_id": draft.raw_response_id,
-        "recorded_at": draft.recorded_at,
-        "value": draft.value,
-        "headers": msgspec.json.encode(draft.headers).decode() if draft.headers else "",
+        "type": [PRICE_RECORDED] * len(drafts),
+        "recorded_at": [draft.recorded_at for draft in drafts],
+        "value": [draft.value for draft in drafts],
+        "headers": [_headers_text(draft.headers) for draft in drafts],
     }
 
 
-def _outbox_row(draft: Draft, event_id: EventId) -> dict[str, object]:
-    return {"shard": draft.shard, "symbol": event_id.symbol, "sequence": event_id.sequence}
-
-
-def _result(entry: Entry, ids: dict[_Identity, EventId]) -> list[RecordedPrice]:
-    return [RecordedPrice(ids[_identity(draft)], draft) for draft in entry.drafts]
+def _headers_text(headers: tuple[tuple[str, str], ...]) -> str:
+    return msgspec.json.encode(headers).decode() if headers else ""

@@ -2,9 +2,10 @@
 
 `raw_responses`, `prices`, `events`, `publications`, `history_prices` and `history_publications` are
 append-only: triggers made by the migrations refuse every update and delete. `outbox` rows are
-deleted once published; `symbols`, `shards`, `store`, `processors`, `processor_states`,
-`candles`, `dead_letters`, `drops`, `budgets`, `calendars`, `trading_days` and `jobs` hold what
-changes; `polls` says which price a job's due time got. Past prices have tables of their own, so
+deleted once published, `raw_frames` when they are old; `symbols`, `shards`, `store`, `processors`,
+`processor_states`, `candles`, `dead_letters`, `drops`, `budgets`, `calendars`, `trading_days`,
+`jobs`, `feeds` and `feed_symbols` hold what changes; `polls` says which price a job's due time got.
+Past prices have tables of their own, so
 that bulk never makes the tables and indexes of live prices larger (docs/decisions/0015).
 """
 
@@ -77,12 +78,27 @@ raw_responses = Table(
     Column("fetched_at", UtcDateTime, nullable=False),
 )
 
+# Frames of feeds, a batch a row; frame i of it has the id after so many (`domain.frames`).
+raw_frames = Table(
+    "raw_frames",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("first_received_at", UtcDateTime, nullable=False),
+    Column("last_received_at", UtcDateTime, nullable=False),
+    Column("frames", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+# What a price was made from is written in the same transaction: a raw response, or a frame, whose
+# row is its batch's and is deleted one day (docs/decisions/0022). Hence no foreign key.
 prices = Table(
     "prices",
     metadata,
     Column("symbol", SYMBOL, nullable=False),
     Column("sequence", BigInteger, nullable=False),
-    Column("raw_response_id", Uuid, ForeignKey("raw_responses.id"), nullable=False),
+    Column("raw_response_id", Uuid, nullable=False),
     Column("position", Integer, nullable=False),
     Column("provider", Text, nullable=False),
     Column("price", ExactDecimal, nullable=False),
@@ -316,6 +332,8 @@ jobs = Table(
     "jobs",
     metadata,
     Column("id", Uuid, primary_key=True),
+    # Only polls are claimed; what streams is the business of `feeds`.
+    Column("kind", Text, nullable=False, server_default="poll"),
     Column("config", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("epoch", BigInteger, nullable=False),
@@ -341,6 +359,25 @@ polls = Table(
     Column("symbol", SYMBOL, nullable=False),
     Column("raw_response_id", Uuid, nullable=False),
     PrimaryKeyConstraint("job_id", "due", "symbol"),
+)
+
+feeds = Table(
+    "feeds",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("owner", Text),
+    Column("epoch", BigInteger, nullable=False),
+    Column("leased_until", UtcDateTime),
+    Column("status", Text, nullable=False),
+)
+
+feed_symbols = Table(
+    "feed_symbols",
+    metadata,
+    Column("provider", Text, nullable=False),
+    Column("symbol", SYMBOL, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("provider", "symbol"),
 )
 
 APPEND_ONLY = (

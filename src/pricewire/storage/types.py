@@ -34,6 +34,17 @@ class ExactDecimal(TypeDecorator[Decimal]):
         return Decimal(value) if isinstance(value, str) else value
 
 
+def _utc(value: datetime | None) -> datetime | None:
+    if value is not None and value.tzinfo is not UTC and value.utcoffset() != timedelta(0):
+        raise ValueError(f"{value!r} is not in UTC")
+    return value
+
+
+def _utc_text(value: datetime | None) -> str | None:
+    # A fixed width keeps text order the order of time.
+    return None if (moment := _utc(value)) is None else moment.isoformat(timespec="microseconds")
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """TIMESTAMPTZ in PostgreSQL, ISO 8601 with microseconds and offset as text in SQLite."""
 
@@ -46,12 +57,11 @@ class UtcDateTime(TypeDecorator[datetime]):
         )
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        if value.utcoffset() != timedelta(0):
-            raise ValueError(f"{value!r} is not in UTC")
-        # A fixed width keeps text order the order of time.
-        return value.isoformat(timespec="microseconds") if dialect.name == "sqlite" else value
+        return _utc_text(value) if dialect.name == "sqlite" else _utc(value)
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        # At once, not through the decorator's two calls: several of each tick's values are times.
+        return _utc_text if dialect.name == "sqlite" else super().bind_processor(dialect)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         if isinstance(value, str):

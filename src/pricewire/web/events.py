@@ -1,7 +1,7 @@
 """`GET /v1/events/{id}` and `GET /v1/raw-responses/{id}`: what became of it, where it came from.
 
-Invariant: a raw response comes back byte for byte; a browser is never told to run what a provider
-sent.
+Invariant: a raw response, also a frame of a feed, comes back byte for byte; a browser is never told
+to run what a provider sent.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ def routes(services: Services) -> APIRouter:
 
     @router.get("/v1/raw-responses/{raw_response_id}", responses=documented(404, 422, 503))
     async def raw_response(raw_response_id: UUID) -> Response:
-        """Give back a provider's answer, byte for byte; what else is known is in headers."""
+        """Give back a provider's answer, or a frame of its feed, byte for byte.
+
+        What else is known is in headers.
+        """
         raw = await services.receipts.raw_response(raw_response_id)
         return Response(raw.body, headers=_raw_headers(raw), media_type=_media_type(raw))
 

@@ -1,12 +1,13 @@
-"""`POST /v1/prices/poll` and `/v1/jobs…`: polling jobs over HTTP.
+"""`POST /v1/prices/poll` and `/v1/jobs…`: jobs over HTTP, polling ones and streaming ones.
 
-Invariant: a body is read by msgspec and by nothing else: unknown members, other types and numbers
-that are not whole are refused, and what is refused leaves nothing behind.
+What is only of streaming jobs is in `stream_jobs`. Invariant: a body is read by msgspec and by
+nothing else: unknown members, other types and numbers that are not whole are refused, and what is
+refused leaves nothing behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
@@ -18,10 +19,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pricewire.bootstrap import Services
+from pricewire.bootstrap_feeds import Live
 from pricewire.domain.job import MAX_INTERVAL, MAX_SYMBOLS, Job, JobConfig
+from pricewire.domain.stream import StreamConfig, StreamJob
 from pricewire.errors import InvalidParameter, PlanExceeded
 from pricewire.services.jobs import Jobs, Planned
+from pricewire.web import stream_jobs
 from pricewire.web.problems import documented
+from pricewire.web.stream_jobs import StreamAnswer, StreamChange, StreamRequest
 
 POLL_PATH = "/v1/prices/poll"
 
@@ -35,6 +40,10 @@ class PollRequest(msgspec.Struct, forbid_unknown_fields=True):
     market_hours: bool = False
     jitter: int = 0
     stretch: bool = False
+
+
+class PollJobRequest(PollRequest, tag_field="kind", tag="poll"):
+    """The same as a body of `/v1/jobs`."""
 
 
 class ChangeRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -51,13 +60,14 @@ class ChangeRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
 class Accepted(msgspec.Struct):
     job_id: UUID
     status: str
-    config: JobConfig
+    config: JobConfig | StreamConfig
 
 
 class JobAnswer(msgspec.Struct):
     """`polling`: somebody polls it now."""
 
     job_id: UUID
+    kind: str
     status: str
     config: JobConfig
     created_at: datetime
@@ -72,7 +82,7 @@ class JobAnswer(msgspec.Struct):
 
 
 class JobsAnswer(msgspec.Struct):
-    jobs: list[JobAnswer]
+    jobs: list[JobAnswer | StreamAnswer]
 
 
 class WindowAnswer(msgspec.Struct):
@@ -99,7 +109,9 @@ class PlanAnswer(msgspec.Struct):
 
 
 _read_poll = msgspec.json.Decoder(PollRequest).decode
+_read_job = msgspec.json.Decoder(PollJobRequest | StreamRequest).decode
 _read_change = msgspec.json.Decoder(ChangeRequest).decode
+_read_stream_change = msgspec.json.Decoder(StreamChange).decode
 _PLAN_PARAMETERS: list[dict[str, Any]] = [
     {
         "name": "symbols",
@@ -124,23 +136,46 @@ _PLAN_PARAMETERS: list[dict[str, Any]] = [
 ]
 
 
+class _Kept:
+    """The jobs of a running service, of both kinds."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    @property
+    def polls(self) -> Jobs:
+        assert self._services.jobs is not None, "a process with an API has jobs"
+        return self._services.jobs
+
+    @property
+    def live(self) -> Live:
+        assert self._services.live is not None, "a process with an API has feeds"
+        return self._services.live
+
+    async def stream(self, job_id: UUID) -> StreamJob | None:
+        """Return a streaming job; None where it is a polling one or none."""
+        return await self.live.streams.find(job_id)
+
+
 def routes(services: Services) -> APIRouter:
     router = APIRouter(tags=["jobs"])
-
-    def jobs() -> Jobs:
-        assert services.jobs is not None, "a process with an API has jobs"
-        return services.jobs
-
-    _add_looks(router, jobs)
-    _add_changes(router, jobs)
+    kept = _Kept(services)
+    _add_looks(router, kept)
+    _add_makings(router, kept)
+    _add_turns(router, kept)
+    _add_changes(router, kept)
     return router
 
 
-def _add_looks(router: APIRouter, jobs: Callable[[], Jobs]) -> None:
+def _add_looks(router: APIRouter, kept: _Kept) -> None:
     @router.get("/v1/jobs", responses=documented(503))
     async def list_jobs() -> Response:
         """List all jobs, the oldest first."""
-        return _json(JobsAnswer([_answer(job) for job in await jobs().all()]))
+        polls = [_answer(job) for job in await kept.polls.all()]
+        statuses = await kept.live.feeding.statuses()
+        found = await kept.live.streams.all()
+        streams = [stream_jobs.answer(job, statuses) for job in found]
+        return _json(JobsAnswer(sorted((*polls, *streams), key=lambda one: one.job_id)))
 
     @router.get(
         "/v1/jobs/plan",
@@ -148,16 +183,25 @@ def _add_looks(router: APIRouter, jobs: Callable[[], Jobs]) -> None:
         openapi_extra={"parameters": _PLAN_PARAMETERS},
     )
     async def plan(request: Request) -> Response:
-        """Say whether the plan can hold a job, and with which interval; makes none."""
-        return _json(_plan_answer(await jobs().plan(_asked_plan(request.query_params))))
+        """Say whether the plan can hold a polling job, and with which interval; makes none."""
+        return _json(_plan_answer(await kept.polls.plan(_asked_plan(request.query_params))))
 
     @router.get("/v1/jobs/{job_id}", responses=documented(404, 422, 503))
     async def show(job_id: str) -> Response:
-        """Show one job."""
-        return _json(_answer(await jobs().get(_id(job_id))))
+        """Show one job; a streaming one with the state of its feed."""
+        if job := await kept.stream(_id(job_id)):
+            return _json(await stream_jobs.one(kept.live, job))
+        return _json(_answer(await kept.polls.get(_id(job_id))))
 
 
-def _add_changes(router: APIRouter, jobs: Callable[[], Jobs]) -> None:
+def _add_makings(router: APIRouter, kept: _Kept) -> None:
+    async def made(asked: PollRequest | StreamRequest) -> Response:
+        if isinstance(asked, StreamRequest):
+            stream = await kept.live.streams.create(asked.config())
+            return _json(Accepted(stream.id, "accepted", stream.config), 202)
+        job = await _planned(kept.polls.create(_config(asked)))
+        return _json(Accepted(job.id, "accepted", job.config), 202)
+
     @router.post(
         POLL_PATH,
         status_code=202,
@@ -166,34 +210,62 @@ def _add_changes(router: APIRouter, jobs: Callable[[], Jobs]) -> None:
     )
     async def poll(request: Request) -> Response:
         """Make a job that polls symbols at an interval; 409 where the plan cannot hold it."""
-        asked = _decoded(_read_poll, await request.body())
-        job = await _planned(jobs().create(_config(asked)))
-        return _json(Accepted(job.id, "accepted", job.config), 202)
+        return await made(_decoded(_read_poll, await request.body()))
 
+    @router.post(
+        "/v1/jobs",
+        status_code=202,
+        responses=documented(409, 413, 422, 503),
+        openapi_extra=_body(PollJobRequest, StreamRequest),
+    )
+    async def make(request: Request) -> Response:
+        """Make a job of a kind: `poll`, as above, or `stream`; 409 where the vendor takes no
+        more symbols.
+        """
+        return await made(_decoded(_read_job, await request.body()))
+
+
+def _add_turns(router: APIRouter, kept: _Kept) -> None:
     @router.post("/v1/jobs/{job_id}/pause", responses=documented(404, 422, 503))
     async def pause(job_id: str) -> Response:
-        """Poll it no more until it is resumed."""
-        return _json(_answer(await jobs().pause(_id(job_id))))
+        """Poll or stream it no more until it is resumed."""
+        if await kept.stream(_id(job_id)):
+            job = await kept.live.streams.pause(_id(job_id))
+            return _json(await stream_jobs.one(kept.live, job))
+        return _json(_answer(await kept.polls.pause(_id(job_id))))
 
     @router.post("/v1/jobs/{job_id}/resume", responses=documented(404, 409, 422, 503))
     async def resume(job_id: str) -> Response:
-        """Begin a paused job anew; 409 where the plan cannot hold it any more."""
-        return _json(_answer(await _planned(jobs().resume(_id(job_id)))))
+        """Begin a paused job anew; 409 where the plan or the vendor cannot hold it any more."""
+        if await kept.stream(_id(job_id)):
+            job = await kept.live.streams.resume(_id(job_id))
+            return _json(await stream_jobs.one(kept.live, job))
+        return _json(_answer(await _planned(kept.polls.resume(_id(job_id)))))
 
+
+def _add_changes(router: APIRouter, kept: _Kept) -> None:
     @router.patch(
         "/v1/jobs/{job_id}",
         responses=documented(404, 409, 413, 422, 503),
-        openapi_extra=_body(ChangeRequest),
+        openapi_extra=_body(ChangeRequest, StreamChange),
     )
     async def change(job_id: str, request: Request) -> Response:
         """Change what is named and begin the job anew; 409 where the plan cannot hold it."""
-        asked = _decoded(_read_change, await request.body())
-        return _json(_answer(await _planned(jobs().change(_id(job_id), _wish(asked)))))
+        body = await request.body()
+        if await kept.stream(_id(job_id)):
+            wish = _named(stream_jobs.wish(_decoded(_read_stream_change, body)), StreamChange)
+            job = await kept.live.streams.change(_id(job_id), wish)
+            return _json(await stream_jobs.one(kept.live, job))
+        wish = _wish(_decoded(_read_change, body))
+        return _json(_answer(await _planned(kept.polls.change(_id(job_id), wish))))
 
     @router.delete("/v1/jobs/{job_id}", status_code=204, responses=documented(404, 422, 503))
     async def delete(job_id: str) -> Response:
         """Forget a job; its prices stay."""
-        await jobs().delete(_id(job_id))
+        if await kept.stream(_id(job_id)):
+            await kept.live.streams.delete(_id(job_id))
+        else:
+            await kept.polls.delete(_id(job_id))
         return Response(status_code=204)
 
 
@@ -223,16 +295,22 @@ def _decoded(decode: Any, body: bytes) -> Any:
 
 
 def _config(asked: PollRequest) -> JobConfig:
-    return JobConfig(**msgspec.structs.asdict(asked) | {"symbols": tuple(asked.symbols)})
+    members = {name: getattr(asked, name) for name in PollRequest.__struct_fields__}
+    return JobConfig(**members | {"symbols": tuple(asked.symbols)})
 
 
 def _wish(asked: ChangeRequest) -> Mapping[str, Any]:
     given = msgspec.structs.asdict(asked)
     wish = {name: value for name, value in given.items() if value is not msgspec.UNSET}
-    if not wish:
-        raise InvalidParameter(f"nothing is to be changed: give one of {', '.join(given)}")
     if "symbols" in wish:
         wish["symbols"] = tuple(wish["symbols"])
+    return _named(wish, ChangeRequest)
+
+
+def _named(wish: Mapping[str, Any], model: type[msgspec.Struct]) -> Mapping[str, Any]:
+    if not wish:
+        members = ", ".join(model.__struct_fields__)
+        raise InvalidParameter(f"nothing is to be changed: give one of {members}")
     return wish
 
 
@@ -262,6 +340,7 @@ def _answer(job: Job) -> JobAnswer:
     active = job.status.value == "active"
     return JobAnswer(
         job_id=job.id,
+        kind="poll",
         status=job.status.value,
         config=job.config,
         created_at=job.created_at,
@@ -301,12 +380,9 @@ def _plan_answer(planned: Planned) -> PlanAnswer:
     )
 
 
-def _body(model: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the documentation of a body."""
-    _, schemas = msgspec.json.schema_components([model])
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": schemas[model.__name__]}},
-        }
-    }
+def _body(*models: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the documentation of a body that is one of some."""
+    _, schemas = msgspec.json.schema_components(models)
+    found = [schemas[model.__name__] for model in models]
+    schema = found[0] if len(found) == 1 else {"anyOf": found}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -47,6 +47,7 @@ class ProviderAnswer(msgspec.Struct):
     base_url: str | None
     batch: int
     history: bool
+    feed: bool
     guard: GuardAnswer | None
 
 
@@ -78,6 +79,7 @@ def _answer(listed: Listed, state: GuardState | None) -> ProviderAnswer:
         base_url=listed.base_url,
         batch=listed.batch,
         history=listed.history,
+        feed=listed.feed,
         guard=None if state is None else _guard(state),
     )
 

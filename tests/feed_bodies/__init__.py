@@ -1,0 +1,1 @@
+"""Frames of the shapes that vendors' feeds send, beside what is to be heard in them."""
