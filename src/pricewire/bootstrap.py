@@ -21,6 +21,7 @@ from pricewire.bootstrap_latest import Guards, latest_prices
 from pricewire.bootstrap_providers import Listed, listed, made
 from pricewire.bootstrap_relay import Relays
 from pricewire.bootstrap_sessions import market_sessions
+from pricewire.bootstrap_streaming import live_streams
 from pricewire.bootstrap_streams import (
     PROCESSORS,
     Processing,
@@ -49,6 +50,7 @@ from pricewire.services.prices import StoredSeries
 from pricewire.services.processing import ProcessorStatus
 from pricewire.services.receipts import Receipts
 from pricewire.services.recording import Door
+from pricewire.services.streaming import Streaming
 from pricewire.settings import Settings
 from pricewire.storage.database import Database
 from pricewire.storage.event_tables import HISTORY
@@ -90,7 +92,8 @@ class Services:
     Args:
         history: the door's entrance for past prices; `backfilling` fetches them.
         prices: the stored ones, live and past.
-        averages: answers for them; None in a process without an API, as are `candles` and
+        averages: answers for them; None in a process without an API, as are `candles`,
+        streaming: live ones for whoever reads, and
         processing: lag and dead letters, and jobs.
         providers: all there are, configured or not.
         crashed: ends with the error of a background task that died; never ends otherwise.
@@ -107,6 +110,7 @@ class Services:
     metrics: Metrics
     averages: Averages | None
     candles: Candles | None
+    streaming: Streaming | None
     processing: Processing | None
     providers: tuple[Listed, ...]
     source: Source
@@ -157,6 +161,9 @@ async def running(
         processors = await _run_processors(stack, room, parts, crashed)
         averages, processing = _answers(stack, room) if parts.api else (None, None)
         candles = candles_answers(database, shard_of) if parts.api else None
+        streaming = live_streams(settings, connection, partitions) if parts.api else None
+        if streaming is not None:
+            stack.push_async_callback(streaming.aclose)
         door = Door(
             SqlRecordingStore(database, partitions),
             encode=encode_price_event,
@@ -207,9 +214,11 @@ async def running(
                 recorded=lambda: door.recorded,
                 processors=lambda: processors,
                 polling=polling.status if polling else None,
+                streaming=(lambda: streaming.status) if streaming else None,
             ),
             averages=averages,
             candles=candles,
+            streaming=streaming,
             processing=processing,
             providers=tuple(listed(settings)),
             source=await reads.source(),

@@ -8,6 +8,7 @@ PricewireError
 ├── BodyTooLarge                413
 ├── PlanExceeded                409  a polling job does not fit into a provider's budget
 ├── TooManyJobs                 409
+├── TooManyReaders              503  of live streams; says how many there may be
 ├── ProviderError               502  a provider's answer is no price
 │   ├── UnknownSymbol           404
 │   ├── NotAPrice               502  malformed, artificial, other symbol, zero …
@@ -107,6 +108,16 @@ class TooManyJobs(PricewireError):
     code = "too_many_jobs"
     title = "Too many jobs"
     status = 409
+
+
+class TooManyReaders(PricewireError):
+    code = "too_many_readers"
+    title = "Too many readers"
+    status = 503
+    retryable = True
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, retry_after=5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from pricewire.services.outage import ShardStatus
 from pricewire.services.polling import PollingStatus
 from pricewire.services.processing import ProcessorStatus
+from pricewire.services.streaming import StreamStatus
 
 
 class Metrics:
@@ -25,6 +26,7 @@ class Metrics:
         recorded: how many prices passed the door here.
         processors: statuses of the processors that run here.
         polling: of jobs; None where this process polls none.
+        streaming: of the live streams; None where this process has none.
     """
 
     def __init__(
@@ -34,12 +36,13 @@ class Metrics:
         recorded: Callable[[], int],
         processors: Callable[[], Sequence[ProcessorStatus]],
         polling: PollingStatus | None = None,
+        streaming: Callable[[], StreamStatus] | None = None,
     ) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._registry.register(_Parts(relay, recorded, processors, polling))
+        self._registry.register(_Parts(relay, recorded, processors, polling, streaming))
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -52,11 +55,13 @@ class _Parts(Collector):
         recorded: Callable[[], int],
         processors: Callable[[], Sequence[ProcessorStatus]],
         polling: PollingStatus | None = None,
+        streaming: Callable[[], StreamStatus] | None = None,
     ) -> None:
         self._relay = relay
         self._recorded = recorded
         self._processors = processors
         self._polling = polling
+        self._streaming = streaming
 
     def collect(self) -> Iterable[Metric]:
         recorded = CounterMetricFamily("pricewire_prices_recorded", "Prices recorded here.")
@@ -66,6 +71,29 @@ class _Parts(Collector):
         yield from _processor_metrics(self._processors())
         if self._polling is not None:
             yield from _polling_metrics(self._polling)
+        if self._streaming is not None:
+            yield from _stream_metrics(self._streaming())
+
+
+def _stream_metrics(status: StreamStatus) -> Iterator[Metric]:
+    readers = GaugeMetricFamily(
+        "pricewire_stream_readers",
+        "Readers of live streams here, and how many of them are behind or catch up.",
+        labels=["state"],
+    )
+    readers.add_metric(["connected"], status.readers)
+    readers.add_metric(["behind"], status.behind)
+    readers.add_metric(["catching_up"], status.catching_up)
+    events = CounterMetricFamily(
+        "pricewire_stream_events",
+        "Events for readers of live streams, by what became of them.",
+        labels=["outcome"],
+    )
+    events.add_metric(["given"], status.given)
+    events.add_metric(["left_out"], status.left_out)
+    cut = CounterMetricFamily("pricewire_stream_cut", "Readers that were too slow and cut.")
+    cut.add_metric([], status.cut)
+    return iter((readers, events, cut))
 
 
 def _polling_metrics(status: PollingStatus) -> Iterator[Metric]:
