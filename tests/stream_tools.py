@@ -196,9 +196,9 @@ class SseReader:
         return self._waiting.popleft()
 
     def until(self, *names: str) -> Said:
-        """Return the next event of one of these names."""
+        """Return the next event of one of these names; fails where it is told of trouble first."""
         while (said := self.next()).name not in names:
-            continue
+            assert said.name not in ("conflated", "gap", "end"), said
         return said
 
     def take(self, count: int, name: str = "price") -> list[Said]:

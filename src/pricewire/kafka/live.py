@@ -4,6 +4,7 @@ Opened when the first reader comes, in a thread of its own. It begins shortly be
 ends, so that who was away for a moment, or while the service was started anew, is answered from
 memory. Invariants: at most `BATCHES` batches are on their way to readers; and a topic that was made
 anew, has other partitions or lost records that were not read yet is no longer followed but told of.
+So a chunk for readers has at most `BATCHES` times `BATCH` events or `BATCH_BYTES`, and one more.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +31,7 @@ from pricewire.services.streaming import Listener
 
 POLL_SECONDS = 0.2
 BATCH = 500
+BATCH_BYTES = 131_072
 BATCHES = 4
 EARLIER_RECORDS = 12_000
 """How many records before the ends are read first, all partitions together."""
@@ -168,8 +170,8 @@ class LiveFollower:
                 # Brokers that are away are told by health; the client gets over it by itself.
                 self._closing.wait(POLL_SECONDS)
                 continue
-            if first is not None:
-                self._hand_over([first, *rest], read)
+            for batch in _batches([first, *rest] if first is not None else []):
+                self._hand_over(batch, read)
 
     def _hand_over(self, messages: Sequence[Message], read: dict[str, Any]) -> None:
         passed: dict[tuple[StreamTopic, int], int] = {}
@@ -223,6 +225,18 @@ class LiveFollower:
         # After the service's end there is nobody to tell.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *arguments)
+
+
+def _batches(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """Give messages in batches of so many bytes at most, or of one message."""
+    begin = size = 0
+    for at, message in enumerate(messages):
+        size += len(message)
+        if size > BATCH_BYTES and at > begin:
+            yield messages[begin:at]
+            begin, size = at, len(message)
+    if messages:
+        yield messages[begin:]
 
 
 def _place(message: Message) -> tuple[str, int, int]:

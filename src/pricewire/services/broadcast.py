@@ -22,7 +22,6 @@ FLUSH_SECONDS = 0.05
 AT_ONCE = 100
 """Readers that are written to before others get their turn."""
 PIECE_BYTES = 65_536
-MANY_EVENTS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +88,7 @@ class Broadcast:
         """Readers that have not joined yet; they are told their positions meanwhile."""
         self._behind: set[Reader] = set()
         self._batches = 0
-        self._unflushed = 0
         self._came = asyncio.Event()
-        self._many = asyncio.Event()
 
     @property
     def behind(self) -> int:
@@ -104,7 +101,6 @@ class Broadcast:
         of_all, of_symbol, add = self._of_all, self._of_symbol, self.recent.add
         for event in events:
             add(event)
-            self._unflushed += 1
             for group in of_all:
                 if event.topic in group.wanted.topics:
                     group.pending.append(event)
@@ -114,8 +110,6 @@ class Broadcast:
         self.recent.pass_(passed)
         self._batches += 1
         self._came.set()
-        if self._unflushed >= MANY_EVENTS or self._batches >= 4:
-            self._many.set()
 
     def join(self, reader: Reader) -> None:
         """Give a reader what comes from now on; it has been given all before."""
@@ -167,18 +161,16 @@ class Broadcast:
             await _set_within(self._came, self._longest_wait())
             began = self._clock()
             await self.flush()
-            # Never more than half of the time is spent on giving out.
-            pause = max(FLUSH_SECONDS, self._clock() - began)
-            await _set_within(self._many, pause)
+            # Connections take it meanwhile; and giving out has half of the time at most.
+            await asyncio.sleep(max(FLUSH_SECONDS, self._clock() - began))
 
     def _longest_wait(self) -> float:
         return FLUSH_SECONDS if self._behind else min(1.0, self._pace.heartbeat_seconds / 4)
 
     async def flush(self) -> None:
         """Give out everything that came so far."""
-        batches, self._batches, self._unflushed = self._batches, 0, 0
+        batches, self._batches = self._batches, 0
         self._came.clear()
-        self._many.clear()
         for group in list(self._groups.values()):
             await self._flush_group(group)
         for reader in list(self._behind):
