@@ -151,8 +151,12 @@ def test_prices_averages_and_candles_come_as_they_stand_on_their_topics(
     assert {price.data["topic"] for price in prices} == {topic}
     # The same over WebSocket, from the same position on: price and average of each.
     with websocket(service, f"symbols=AAPL&last_event_id={prices[0].id}") as other:
-        said = (one for one in messages(other) if one["event"] in ("price", "average"))
-        found = [next(said) for _ in range(6)]
+        found = []
+        for one in messages(other):
+            assert one["event"] != "end", one
+            found += [one] if one["event"] in ("price", "average") else []
+            if len(found) == 6:
+                break
     values = [one["data"] for one in found if one["event"] == "price"]
     assert values == [one.data for one in prices[1:]]
     averages = [one["data"] for one in found if one["event"] == "average"]

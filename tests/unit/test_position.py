@@ -35,6 +35,11 @@ def test_text_and_back(position: Position) -> None:
     assert Cursor(position).text() == text
 
 
+def test_a_topics_id_in_either_alphabet_is_the_same_tag() -> None:
+    assert tag_of("mC41s2wzR1+vZ3hV+8/mzA") == tag_of("mC41s2wzR1-vZ3hV-8_mzA") == "hV-8_mzA"
+    parse_position(position_text({StreamTopic.PRICES: Place(tag_of("+/+/+/+/+/"), (1,))}))
+
+
 def test_what_it_looks_like() -> None:
     position = {
         StreamTopic.PRICES: Place(tag_of("Q2x9PZWMTw6cU0u1AbCdEf"), (12, 0, 7)),

@@ -45,7 +45,8 @@ Offsets = Mapping[StreamTopic, Sequence[int]]
 
 
 def tag_of(topic_id: str) -> str:
-    return topic_id[-TAG_LENGTH:]
+    """Return the tag of a topic; librdkafka writes ids with `+` and `/`, Kafka with `-` and `_`."""
+    return topic_id[-TAG_LENGTH:].replace("+", "-").replace("/", "_")
 
 
 def place_text(topic: StreamTopic, tag: str, offsets: Iterable[int]) -> str:
