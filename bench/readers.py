@@ -214,7 +214,7 @@ def _line(told: dict[str, object]) -> str:
     figures = [f"{name} {_at(buckets, seen * part)} ms" for name, part in _PARTS.items()]
     return (
         f"readers: {', '.join(figures)}, max {buckets[-1][0]} ms ({seen:,} events seen, "
-        f"{told['missing']} missing, {told['ended']} connections ended)"
+        f"{told['wrong']} readers that missed some, {told['ended']} connections ended)"
     )
 
 

@@ -366,6 +366,8 @@ def test_wrong_parameters_are_a_problem(service: Service) -> None:
         assert refused.protocol.close_code == 1008
         assert "none of prices" in (refused.protocol.close_reason or "")
     assert service.get("/v1/stream", method="POST")[0] == 405
+    status, headers, body = service.get("/v1/stream", method="HEAD")
+    assert (status, headers["content-type"].split(";")[0], body) == (200, "text/event-stream", b"")
 
 
 def test_a_position_that_is_none_is_told(service: Service) -> None:

@@ -33,12 +33,12 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 class Process:
     """One service process: it follows the log in an order of its own."""
 
-    def __init__(self, log: FakeLog, dice: random.Random) -> None:
+    def __init__(self, log: FakeLog, dice: random.Random, kept: int = 20) -> None:
         self._log = log
         self._dice = dice
         self._read: Counter[tuple[StreamTopic, int]] = Counter()
         start = {topic: Place("tag", (0,) * count) for topic, count in PARTITIONS.items()}
-        recent = Recent(start, max_bytes=20 * 560, max_series=100)
+        recent = Recent(start, max_bytes=kept * 560, max_series=100)
         self.broadcast = Broadcast(recent, Pace(), lambda: 0.0, counts=Counts())
         self.catching_up = CatchingUp(self.broadcast, log, lambda: 0.0, stalled_seconds=60)
 
@@ -264,6 +264,22 @@ async def test_a_slow_reader_is_given_all_that_it_lacks_at_its_own_pace() -> Non
     assert [one[2] for one in wire.given()] == list(range(3_000))
     assert wire.given("conflated") == []
     assert wire.most_waiting < 3 * 65_536
+
+
+async def test_who_comes_back_after_the_same_outage_is_given_the_same_bytes() -> None:
+    log = FakeLog(PARTITIONS)
+    process = Process(log, random.Random(1), kept=1_000)
+    for number in range(40):
+        log.append(PRICES, number % 3, "A")
+        process.follow_to_the_end()
+    wires = [FakeWire() for _ in range(3)]
+    for wire, read in zip(wires, [(1, 0, 0), (1, 1, 0), (2, 1, 0)], strict=True):
+        reader = Reader(wire, LINES, Subscription((PRICES,)))
+        await process.catching_up.bring(reader, {PRICES: Place("tag", read)})
+    assert [len(wire.given()) for wire in wires] == [39, 38, 37]
+    # But for the span in which they come in, which is each one's own.
+    assert len({id(frame) for wire in wires for frame in wire.frames[1:]}) == 9
+    assert all(len(wire.frames) == 10 for wire in wires)
 
 
 def test_positions_of_other_topics_are_told() -> None:

@@ -91,6 +91,10 @@ class Cursor:
         offsets = self.next[topic]
         offsets[partition] = max(offsets[partition], next_offset)
 
+    def pass_all(self, offsets: Offsets) -> None:
+        for topic, own in self.next.items():
+            own[:] = map(max, own, offsets[topic])
+
     def text(self) -> str:
         return "~".join(
             place_text(topic, self._tags[topic], offsets) for topic, offsets in self.next.items()

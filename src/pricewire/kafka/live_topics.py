@@ -6,6 +6,7 @@ whoever writes to it would make it; of one that is there only its identity and i
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from pricewire.kafka.probe import Probe
 from pricewire.kafka.topic import KafkaTopic
 
 SECONDS = 5.0
+_IN_MEMORY = f"in-memory-{uuid.uuid4().hex}"
+"""The id of every topic of the mock cluster, which lives as long as this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +79,14 @@ class LiveTopics:
         return seen
 
     def _in_memory(self) -> dict[StreamTopic, Seen]:
-        """The mock cluster knows no ids; it lives as long as this process."""
+        """The mock cluster knows no ids."""
         client = Consumer({**self._connection.base("live"), "group.id": "pricewire-live"})
         try:
             found = client.list_topics(timeout=SECONDS).topics
         finally:
             client.close()
         return {
-            topic: Seen("in-memory", len(found[name].partitions))
+            topic: Seen(_IN_MEMORY, len(found[name].partitions))
             for topic, name in self.names.items()
             if name in found
         }

@@ -19,11 +19,15 @@ from typing import Protocol
 from pricewire.domain.position import Cursor, Offsets, Place, Position, StreamTopic
 from pricewire.errors import KafkaTrouble
 from pricewire.services.broadcast import PIECE_BYTES, Broadcast
-from pricewire.services.live import LiveEvent, Passed, Subscription
-from pricewire.services.readers import Reader
+from pricewire.services.live import LiveEvent, Passed, Span, Subscription
+from pricewire.services.readers import Framing, Reader, framed
 
-TURNS = 4
+TURNS = 2
 """Readers for which the log is read at the same time."""
+AT_ONCE = 8
+"""Readers that are given something out of memory before others get their turn."""
+CHUNKS = 64
+"""Chunks of memory that are kept: who comes back after the same outage is given the same."""
 ROOM_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 
@@ -119,6 +123,8 @@ class CatchingUp:
         self._stalled_seconds = stalled_seconds
         # Whoever waits longest is next: the semaphore of asyncio is fair.
         self._turns = asyncio.Semaphore(TURNS)
+        self._few = asyncio.Semaphore(AT_ONCE)
+        self._chunks: dict[tuple[Subscription, Framing, int], bytes] = {}
 
     async def bring(self, reader: Reader, places: Position) -> None:
         """Give a reader all that it lacks, then let it join."""
@@ -156,28 +162,45 @@ class CatchingUp:
                 if not self._recent.covers(cursor):
                     return False
                 index = self._recent.index_for(cursor)
-            index = self._give_piece(reader, cursor, index)
-            # From here to `join` nothing may wait: an event that came in between would be missed.
-            if index == self._recent.next_index and reader.has_room:
-                if cursor.is_at_or_before(self._recent.head):
+            async with self._few:
+                if self._recent.has(index):
+                    index = self._give_span(reader, cursor, index)
+                # From there to `join` nothing may wait: what came in between would be missed.
+                at_the_head = index == self._recent.next_index and reader.has_room
+                if at_the_head and cursor.is_at_or_before(self._recent.head):
                     self._broadcast.join(reader)
                     return True
+                await asyncio.sleep(0)
+            if at_the_head:
                 await asyncio.sleep(ROOM_SECONDS)
             await self._room(reader)
         return True
 
-    def _give_piece(self, reader: Reader, cursor: Cursor, index: int) -> int:
-        """Write the next events for a reader; return the index behind them."""
-        blocks: list[bytes] = []
-        size = 0
-        for event in self._recent.since(index):
-            index = event.index + 1
-            if self._give(reader, cursor, event, blocks):
-                size += len(blocks[-1])
-                if size > PIECE_BYTES:
-                    break
-        self._write(reader, blocks)
-        return index
+    def _give_span(self, reader: Reader, cursor: Cursor, index: int) -> int:
+        """Write the next events in memory for a reader; return the index behind them."""
+        span = self._recent.span(index)
+        if span.before is None or not cursor.is_at_or_before(span.before):
+            blocks: list[bytes] = []
+            for event in span.events:
+                self._give(reader, cursor, event, blocks)
+            self._write(reader, blocks)
+        elif chunk := self._chunk(reader, span):
+            # It is where everybody was there: what follows has everybody's positions.
+            reader.write(chunk, self._clock())
+        cursor.pass_all(span.behind)
+        return span.end
+
+    def _chunk(self, reader: Reader, span: Span) -> bytes:
+        """Return what all who asked for the same are given of a span from a mark; may be empty."""
+        key = (reader.wanted, reader.framing, span.end)
+        chunk = self._chunks.get(key)
+        if chunk is None:
+            events = [one for one in span.events if reader.wanted.wants(one)]
+            chunk = framed(reader.framing, reader.wanted, events) if events else b""
+            if len(self._chunks) >= CHUNKS:
+                self._chunks.pop(next(iter(self._chunks)))
+            self._chunks[key] = chunk
+        return chunk
 
     async def _from_the_log(self, reader: Reader, cursor: Cursor) -> None:
         """Read one turn's worth, and give it."""

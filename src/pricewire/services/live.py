@@ -6,11 +6,12 @@ its `start` to its `head`, each partition in the log's order, and the newest of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from pricewire.domain.position import Cursor, Place, Position, StreamTopic, place_text
+from pricewire.domain.position import Cursor, Offsets, Place, Position, StreamTopic, place_text
 
 EVENT_NAMES = {
     StreamTopic.PRICES: "price",
@@ -19,7 +20,7 @@ EVENT_NAMES = {
 }
 EVENT_BYTES = 500
 """What an event takes in memory besides its data."""
-MARK_EVERY = 256
+MARK_EVERY = 64
 
 Passed = Mapping[tuple[StreamTopic, int], int]
 """Next offsets, by topic and partition."""
@@ -87,6 +88,26 @@ class _Mark:
     offsets: Mapping[StreamTopic, tuple[int, ...]]
 
 
+def _index_of(mark: _Mark) -> int:
+    return mark.index
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Some events in a row.
+
+    Args:
+        end: the index behind them.
+        before: where the topics stood before them, if that is known, and
+        behind: where behind them.
+    """
+
+    events: Sequence[LiveEvent]
+    end: int
+    before: Offsets | None
+    behind: Offsets
+
+
 class Recent:
     """See the module.
 
@@ -126,7 +147,7 @@ class Recent:
 
     def add(self, event: LiveEvent) -> None:
         """Take the next event; gives it its index and the position behind it."""
-        if self.next_index % MARK_EVERY == 0:
+        if self.next_index % MARK_EVERY == 0 and self.next_index > self._marks[-1].index:
             self._marks.append(self._mark())
         self._pass(event.topic, event.partition, event.offset + 1)
         event.index = self.next_index
@@ -166,10 +187,17 @@ class Recent:
     def has(self, index: int) -> bool:
         return index >= self._first
 
-    def since(self, index: int) -> Iterator[LiveEvent]:
-        """Give the events from an index on that memory has."""
-        for at in range(index - self._first, len(self._events)):
-            yield self._events[at]
+    def span(self, index: int) -> Span:
+        """Return the events from an index to the next mark, or to the head."""
+        at = bisect_right(self._marks, index, key=_index_of)
+        before = self._marks[at - 1]
+        end = self._marks[at].index if at < len(self._marks) else self.next_index
+        return Span(
+            events=self._events[index - self._first : end - self._first],
+            end=end,
+            before=before.offsets if before.index == index else None,
+            behind=self._marks[at].offsets if at < len(self._marks) else self.head,
+        )
 
     def newest_since(self, index: int, wanted: Subscription) -> list[LiveEvent]:
         """Return the newest event of each wanted series, of those from `index` on; oldest first."""

@@ -75,6 +75,9 @@ class StreamApp:
         with streaming.place():
             await streaming.ready(request.wanted.topics)
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            if scope["method"] == "HEAD":
+                await send({"type": "http.response.body"})
+                return
             wire = _SseWire(_transport(scope))
             wire.write(SSE.frame([b"retry: %d\n\n" % random.randint(*RETRY_MS)]))  # noqa: S311
             reader = Reader(wire, SSE, request.wanted, request.slow)
