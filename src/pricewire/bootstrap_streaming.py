@@ -15,8 +15,9 @@ from pricewire.kafka.live import LiveFollower
 from pricewire.kafka.live_topics import LiveTopics
 from pricewire.kafka.topic import KafkaTopic
 from pricewire.services.broadcast import Pace
+from pricewire.services.following import Follower, Listener
 from pricewire.services.live import Slow
-from pricewire.services.streaming import Follower, Listener, Streaming
+from pricewire.services.streaming import Streaming
 from pricewire.settings import Settings
 
 

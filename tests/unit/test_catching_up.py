@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from pricewire.domain.position import Place, StreamTopic, parse_position
-from pricewire.services import catching_up, live
+from pricewire.services import catching_up, recent
 from pricewire.services.broadcast import Broadcast, Counts, Pace
 from pricewire.services.catching_up import CatchingUp, taken_up
-from pricewire.services.live import Recent, Slow, Subscription
+from pricewire.services.live import LiveEvent, Slow, Subscription
 from pricewire.services.readers import Reader
+from pricewire.services.recent import Recent
 from tests.stream_tools import LINES, FakeLog, FakeWire
 
 PRICES, AVERAGES, CANDLES = StreamTopic
@@ -25,7 +26,7 @@ SYMBOLS = ["A", "B", "C"]
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small marks, so that memory forgets often, small pieces; and nothing is slept through."""
-    monkeypatch.setattr(live, "MARK_EVERY", 4)
+    monkeypatch.setattr(recent, "MARK_EVERY", 4)
     monkeypatch.setattr(catching_up, "ROOM_SECONDS", 0)
     monkeypatch.setattr(catching_up, "PIECE_BYTES", 150)
 
@@ -38,8 +39,8 @@ class Process:
         self._dice = dice
         self._read: Counter[tuple[StreamTopic, int]] = Counter()
         start = {topic: Place("tag", (0,) * count) for topic, count in PARTITIONS.items()}
-        recent = Recent(start, max_bytes=kept * 560, max_series=100)
-        self.broadcast = Broadcast(recent, Pace(), lambda: 0.0, counts=Counts())
+        newest = Recent(start, max_bytes=kept * 560, max_series=100)
+        self.broadcast = Broadcast(newest, Pace(), lambda: 0.0, counts=Counts())
         self.catching_up = CatchingUp(self.broadcast, log, lambda: 0.0, stalled_seconds=60)
 
     def follow(self, most: int) -> None:
@@ -47,7 +48,7 @@ class Process:
         key = self._dice.choice([*self._log.high] or [(PRICES, 0)])
         records = self._log.records.get(key, [])[self._read[key] :][:most]
         self._read[key] += len(records)
-        copies = [live.LiveEvent(one.topic, one.partition, one.offset, one.symbol, "", one.data)
+        copies = [LiveEvent(one.topic, one.partition, one.offset, one.symbol, "", one.data)
                   for one in records]  # fmt: skip
         self.broadcast.take(copies, {})
 

@@ -1,4 +1,4 @@
-"""Follows the topics of the live streams as they grow; fulfils `services.streaming.Follower`.
+"""Follows the topics of the live streams as they grow; fulfils `services.following.Follower`.
 
 Opened when the first reader comes, in a thread of its own. It begins shortly before the topics'
 ends, so that who was away for a moment, or while the service was started anew, is answered from
@@ -26,8 +26,8 @@ from pricewire.kafka.live_records import readers_of
 from pricewire.kafka.live_topics import LiveTopics, Seen
 from pricewire.kafka.log_reader import LogReader
 from pricewire.kafka.trouble import explain
+from pricewire.services.following import Listener
 from pricewire.services.live import LiveEvent
-from pricewire.services.streaming import Listener
 
 POLL_SECONDS = 0.2
 BATCH = 500

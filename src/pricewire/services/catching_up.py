@@ -19,8 +19,9 @@ from typing import Protocol
 from pricewire.domain.position import Cursor, Offsets, Place, Position, StreamTopic
 from pricewire.errors import KafkaTrouble
 from pricewire.services.broadcast import PIECE_BYTES, Broadcast
-from pricewire.services.live import LiveEvent, Passed, Span, Subscription
+from pricewire.services.live import LiveEvent, Passed, Subscription
 from pricewire.services.readers import Framing, Reader, framed
+from pricewire.services.recent import Span
 
 TURNS = 2
 """Readers for which the log is read at the same time."""
