@@ -14,7 +14,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -22,7 +22,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from pricewire.domain.position import Place, StreamTopic, tag_of
 from pricewire.errors import KafkaTrouble
 from pricewire.kafka.client import Config, Connection
-from pricewire.kafka.live_records import readers_of
+from pricewire.kafka.live_records import ReadMessages, readers_of
 from pricewire.kafka.live_topics import LiveTopics, Seen
 from pricewire.kafka.log_reader import LogReader
 from pricewire.kafka.trouble import explain
@@ -103,15 +103,15 @@ class LiveFollower:
     # In the thread.
 
     def _run(self) -> None:
-        consumer = self._begin()
-        if consumer is None:
-            return
         try:
-            self._follow(consumer)
+            consumer = self._begin()
+            if consumer is not None:
+                self._follow(consumer)
         except _Changed as change:
             self._tell(self._listener.changed, str(change))
-        finally:
-            consumer.close()
+        except Exception as error:  # noqa: BLE001
+            # A thread that dies is heard by nobody.
+            self._tell(self._listener.died, error)
 
     def _begin(self) -> Consumer | None:
         """Take the position before the ends, as soon as Kafka is there."""
@@ -144,10 +144,6 @@ class LiveFollower:
                 self._unread[topic, number] = high
             start[topic] = Place(tag_of(self._seen[topic].topic_id), tuple(offsets))
         self.log.read_with(readers_of(self._topics.names, self._ids()))
-        self._tell(self._listener.began, start, missing)
-        self._note_read({key: start[key[0]].offsets[key[1]] for key in self._unread})
-        if not start:
-            self._tell(self._listener.at_the_end)
         consumer.assign(
             [
                 TopicPartition(self._topics.names[topic], number, offset)
@@ -155,25 +151,33 @@ class LiveFollower:
                 for number, offset in enumerate(place.offsets)
             ]
         )
+        self._tell(self._listener.began, start, missing)
+        self._note_read({key: start[key[0]].offsets[key[1]] for key in self._unread})
+        if not start:
+            self._tell(self._listener.at_the_end)
 
     def _ids(self) -> dict[StreamTopic, str]:
         return {topic: one.topic_id for topic, one in self._seen.items()}
 
     def _follow(self, consumer: Consumer) -> None:
         read = readers_of(self._topics.names, self._ids())
-        while not self._closing.is_set():
-            self._look_for_other_topics()
-            try:
-                first = consumer.poll(POLL_SECONDS)
-                rest = consumer.consume(BATCH - 1, 0) if first is not None else []
-            except KafkaException:
-                # Brokers that are away are told by health; the client gets over it by itself.
-                self._closing.wait(POLL_SECONDS)
-                continue
-            for batch in _batches([first, *rest] if first is not None else []):
-                self._hand_over(batch, read)
+        with closing(consumer):
+            while not self._closing.is_set():
+                self._look_for_other_topics()
+                self._read_on(consumer, read)
 
-    def _hand_over(self, messages: Sequence[Message], read: dict[str, Any]) -> None:
+    def _read_on(self, consumer: Consumer, read: dict[str, ReadMessages]) -> None:
+        try:
+            first = consumer.poll(POLL_SECONDS)
+            rest = consumer.consume(BATCH - 1, 0) if first is not None else []
+        except KafkaException:
+            # Brokers that are away are told by health; the client gets over it by itself.
+            self._closing.wait(POLL_SECONDS)
+            return
+        for batch in _batches([first, *rest] if first is not None else []):
+            self._hand_over(batch, read)
+
+    def _hand_over(self, messages: Sequence[Message], read: dict[str, ReadMessages]) -> None:
         passed: dict[tuple[StreamTopic, int], int] = {}
         by_topic: dict[str, list[Message]] = defaultdict(list)
         for message in messages:

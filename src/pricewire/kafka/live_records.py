@@ -54,9 +54,10 @@ def readers_of(
 ) -> dict[str, ReadMessages]:
     """Return what reads the messages of each topic, by its name."""
     found: dict[str, ReadMessages] = {}
-    for topic, name in names.items():
+    for topic, topic_id in ids.items():
+        name = names[topic]
         if topic is StreamTopic.PRICES:
-            found[name] = _Prices(name, ids[topic]).read
+            found[name] = _Prices(name, topic_id).read
         else:
             decoder = _DECODERS[topic]
             found[name] = _Derived(topic, name, decoder).read

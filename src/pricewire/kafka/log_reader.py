@@ -204,15 +204,15 @@ class _Turn:
 
     def take(self, message: Message) -> bool:
         """Take a message; tell whether it says that the partition begins later."""
-        key = self.key(message)
         error, offset = message.error(), message.offset() or 0
-        if error is not None and error.code() == _OUT_OF_RANGE:
-            return True
-        if error is not None and error.code() != _EOF:
-            return False
+        code = None if error is None else error.code()
+        if code not in (None, _EOF):
+            # The client gets over all else by itself; it may be of no partition.
+            return code == _OUT_OF_RANGE
         self._heard_at = time.monotonic()
-        self.passed[key] = offset if error is not None else offset + 1
-        if error is None:
+        key = self.key(message)
+        self.passed[key] = offset if code == _EOF else offset + 1
+        if code is None:
             self._keep(message)
         if self.passed[key] >= self._until.get(key, 0):
             self._until.pop(key, None)

@@ -45,6 +45,10 @@ class Listener(Protocol):
         """The topics are others by now; nothing more comes."""
         ...
 
+    def died(self, error: Exception) -> None:
+        """A bug of the follower's; nothing more comes."""
+        ...
+
 
 class Follower(Protocol):
     """Reads the topics as they grow, from shortly before their ends, in a thread of its own."""
@@ -116,6 +120,12 @@ class Following:
         self.over = True
         self.at_end.clear()
         self.end_all(EndReason.TOPICS_CHANGED, detail)
+
+    def died(self, error: Exception) -> None:
+        log.critical("stream.broken", exc_info=error)
+        self.over = True
+        self.at_end.clear()
+        self.end_all(EndReason.BROKEN, BUG)
 
     def begin(self, reader: Reader, position: Position | None) -> asyncio.Task[None] | None:
         assert self.broadcast is not None
