@@ -23,6 +23,7 @@ from pricewire.bootstrap_latest import Guards, latest_prices
 from pricewire.bootstrap_providers import Listed, listed, made
 from pricewire.bootstrap_relay import Relays
 from pricewire.bootstrap_sessions import market_sessions
+from pricewire.bootstrap_streaming import live_streams
 from pricewire.bootstrap_streams import (
     PROCESSORS,
     Processing,
@@ -52,6 +53,7 @@ from pricewire.services.processing import ProcessorStatus
 from pricewire.services.receipts import Receipts
 from pricewire.services.recent_lag import RecentLag
 from pricewire.services.recording import Door
+from pricewire.services.streaming import Streaming
 from pricewire.settings import Settings
 from pricewire.storage.database import Database
 from pricewire.storage.event_tables import HISTORY
@@ -93,7 +95,8 @@ class Services:
     Args:
         history: the door's entrance for past prices; `backfilling` fetches them.
         prices: the stored ones, live and past.
-        averages: answers for them; None in a process without an API, as are `candles` and
+        averages: answers for them; None in a process without an API, as are `candles`,
+        streaming: live ones for whoever reads, and
         processing: lag and dead letters, jobs, and live feeds.
         providers: all there are, configured or not.
         crashed: ends with the error of a background task that died; never ends otherwise.
@@ -111,6 +114,7 @@ class Services:
     metrics: Metrics
     averages: Averages | None
     candles: Candles | None
+    streaming: Streaming | None
     processing: Processing | None
     providers: tuple[Listed, ...]
     source: Source
@@ -162,6 +166,9 @@ async def running(
         stack.push_async_callback(_stop, _start(relays.run(), crashed), relays.stop)
         processors = await _run_processors(stack, room, parts, crashed)
         candles = candles_answers(database, shard_of) if parts.api else None
+        streaming = live_streams(settings, connection, partitions) if parts.api else None
+        if streaming is not None:
+            stack.push_async_callback(streaming.aclose)
         door = Door(
             SqlRecordingStore(database, partitions),
             encode=encode_price_event,
@@ -222,10 +229,12 @@ async def running(
                     polling=polling.status if polling else None,
                     lag=answers.recent_lag.read if answers else None,
                     feeds=live.feeding if live else None,
+                    streaming=(lambda: streaming.status) if streaming else None,
                 )
             ),
             averages=answers.averages if answers else None,
             candles=candles,
+            streaming=streaming,
             processing=answers.processing if answers else None,
             providers=tuple(listed(settings)),
             source=await reads.source(),

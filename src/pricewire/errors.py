@@ -9,6 +9,7 @@ PricewireError
 ├── PlanExceeded                409  a polling job does not fit into a provider's budget
 ├── TooManyJobs                 409
 ├── FeedFull                    409  a vendor takes no more symbols on its connection
+├── TooManyReaders              503  of live streams; says how many there may be
 ├── ProviderError               502  a provider's answer is no price
 │   ├── UnknownSymbol           404
 │   ├── NotAPrice               502  malformed, artificial, other symbol, zero …
@@ -115,6 +116,16 @@ class FeedFull(PricewireError):
     code = "feed_full"
     title = "The feed takes no more symbols"
     status = 409
+
+
+class TooManyReaders(PricewireError):
+    code = "too_many_readers"
+    title = "Too many readers"
+    status = 503
+    retryable = True
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, retry_after=5)
 
 
 @dataclass(frozen=True, slots=True)

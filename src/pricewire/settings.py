@@ -136,6 +136,10 @@ class Settings(BaseSettings):
 
     api_host: str = "127.0.0.1"
     api_port: Port = 8000
+    stream_readers: Annotated[int, Field(ge=0, le=100_000)] = 2_000
+    stream_slow: Literal["conflate", "cut"] = "conflate"
+    stream_heartbeat_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 15
+    stream_stalled_seconds: Annotated[float, Field(ge=0.1, le=86_400)] = 300
     shutdown_seconds: Annotated[float, Field(ge=0.5, le=600)] = 10
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"

@@ -93,8 +93,7 @@ def test_the_table_of_errors_says_the_right_status_and_whether_to_try_again() ->
     for code, (status, retryable) in expected.items():
         if code in table:
             assert table[code][:2] == [str(status), "yes" if retryable else "no"], code
-    unlisted = {"kafka_error", "kafka_unavailable", "topic_mismatch", "poll_overtaken"}
-    unlisted |= {"feed_overtaken"}
+    unlisted = {"kafka_error", "topic_mismatch", "poll_overtaken", "feed_overtaken"}
     unlisted |= {"processor_error", "owner_changed", "processor_broken", "calendars_unavailable"}
     assert set(expected) - set(table) == unlisted
 

@@ -109,7 +109,15 @@ async def _serve(run: _Run) -> None:
             from pricewire.web.app import create_app  # noqa: PLC0415
 
             grace = run.settings.shutdown_seconds
-            await serve(create_app(services), run.listening, stop, grace_seconds=grace)
+            streaming = services.streaming
+            assert streaming is not None
+            await serve(
+                create_app(services),
+                run.listening,
+                stop,
+                grace_seconds=grace,
+                before_stop=streaming.stop,
+            )
         _say("stopping ...")
     if services.crashed.done():
         services.crashed.result()

@@ -19,6 +19,7 @@ from pricewire.services.lag import PartitionLag
 from pricewire.services.outage import ShardStatus
 from pricewire.services.polling import PollingStatus
 from pricewire.services.processing import ProcessorStatus
+from pricewire.services.streaming import StreamStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,7 @@ class Watched:
         polling: of jobs.
         lag: of all processors, wherever they run, as it was lately.
         feeds: that this process drives.
+        streaming: of the live streams out.
     """
 
     relay: Callable[[], Sequence[ShardStatus]]
@@ -40,6 +42,7 @@ class Watched:
     polling: PollingStatus | None = None
     lag: Callable[[], Sequence[PartitionLag]] | None = None
     feeds: Feeding | None = None
+    streaming: Callable[[], StreamStatus] | None = None
 
 
 class Metrics:
@@ -73,6 +76,8 @@ class _Parts(Collector):
             yield from _lag_metrics(watched.lag())
         if watched.feeds is not None:
             yield from feed_metrics(watched.feeds)
+        if watched.streaming is not None:
+            yield from _stream_metrics(watched.streaming())
 
 
 def _lag_metrics(report: Sequence[PartitionLag]) -> Iterator[Metric]:
@@ -94,6 +99,27 @@ def _lag_metrics(report: Sequence[PartitionLag]) -> Iterator[Metric]:
         if one.seconds or not one.behind:
             seconds.add_metric(place, one.seconds)
     return iter((events, seconds))
+
+
+def _stream_metrics(status: StreamStatus) -> Iterator[Metric]:
+    readers = GaugeMetricFamily(
+        "pricewire_stream_readers",
+        "Readers of live streams here, and how many of them are behind or catch up.",
+        labels=["state"],
+    )
+    readers.add_metric(["connected"], status.readers)
+    readers.add_metric(["behind"], status.behind)
+    readers.add_metric(["catching_up"], status.catching_up)
+    events = CounterMetricFamily(
+        "pricewire_stream_events",
+        "Events for readers of live streams, by what became of them.",
+        labels=["outcome"],
+    )
+    events.add_metric(["given"], status.given)
+    events.add_metric(["left_out"], status.left_out)
+    cut = CounterMetricFamily("pricewire_stream_cut", "Readers that were too slow and cut.")
+    cut.add_metric([], status.cut)
+    return iter((readers, events, cut))
 
 
 def _polling_metrics(status: PollingStatus) -> Iterator[Metric]:

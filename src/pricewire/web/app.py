@@ -1,14 +1,15 @@
 """The ASGI application over running services; made by the CLI's server and by tests.
 
 FastAPI has every route and documents them all; the hot one is also served before it, by Starlette
-alone, at a third of FastAPI's cost (docs/decisions/0007): one function, registered twice.
+alone, at a third of FastAPI's cost (docs/decisions/0007): one function, registered twice. So is the
+live stream, which is no FastAPI function at all (docs/decisions/0024).
 """
 
 from __future__ import annotations
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 
 from pricewire import __version__
 from pricewire.bootstrap import Services
@@ -25,6 +26,8 @@ from pricewire.web import (
     providers,
     state,
     stored_prices,
+    stream,
+    stream_request,
 )
 from pricewire.web.limits import BodyLimit
 
@@ -44,6 +47,13 @@ def create_app(services: Services) -> Starlette:
         responses=problems.documented(404, 422, 502, 503, 504),
         openapi_extra=prices.DOCUMENTATION,
     )
+    api.add_api_route(
+        stream.PATH,
+        stream.document,
+        tags=["stream"],
+        responses=problems.documented(422, 503),
+        openapi_extra=stream_request.DOCUMENTATION,
+    )
     for room in (
         stored_prices,
         events,
@@ -58,7 +68,15 @@ def create_app(services: Services) -> Starlette:
     ):
         api.include_router(room.routes(services))
     api.add_middleware(BodyLimit)
-    app = Starlette(routes=[Route(prices.PATH, latest_price), Mount("/", api)])
+    live = stream.StreamApp(services)
+    app = Starlette(
+        routes=[
+            Route(prices.PATH, latest_price),
+            Route(stream.PATH, live, methods=["GET"]),
+            WebSocketRoute(stream.PATH, live),
+            Mount("/", api),
+        ]
+    )
     for each in (app, api):
         problems.install(each)
     return app

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from pricewire.errors import Attempt, PlanExceeded, PricewireError, ProviderError
@@ -62,7 +63,7 @@ async def _ours(request: Request, error: Exception) -> Response:
     return Response(msgspec.json.encode(members), error.status, headers, MEDIA_TYPE)
 
 
-def body(request: Request, error: PricewireError) -> dict[str, Any]:
+def body(request: HTTPConnection, error: PricewireError) -> dict[str, Any]:
     """Return the members of an error's problem."""
     members: dict[str, Any] = {
         "title": error.title,
@@ -123,7 +124,7 @@ def _problem(request: Request, *, status: int, code: str, **members: Any) -> Res
     return Response(msgspec.json.encode(body), status, media_type=MEDIA_TYPE)
 
 
-def _members(request: Request, status: int, code: str) -> dict[str, Any]:
+def _members(request: HTTPConnection, status: int, code: str) -> dict[str, Any]:
     return {
         "type": f"urn:pricewire:error:{code}",
         "status": status,
