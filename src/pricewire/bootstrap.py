@@ -7,21 +7,28 @@ nothing is lost: the door first, then the relay, then the database, the local Ka
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import structlog
-from confluent_kafka import murmur2
 
 from pricewire.bootstrap_feeds import Live, live_feeds
 from pricewire.bootstrap_frames import frames_kept_for
 from pricewire.bootstrap_jobs import polling_jobs
-from pricewire.bootstrap_latest import Guards, latest_prices
+from pricewire.bootstrap_latest import Guards, Main, latest_prices
 from pricewire.bootstrap_providers import Listed, listed, made
 from pricewire.bootstrap_relay import Relays
+from pricewire.bootstrap_room import (
+    ALL_PARTS,
+    Parts,
+    Room,
+    fork_store,
+    opened_database,
+    opened_room,
+    watch,
+)
 from pricewire.bootstrap_sessions import market_sessions
 from pricewire.bootstrap_streaming import live_streams
 from pricewire.bootstrap_streams import (
@@ -33,17 +40,16 @@ from pricewire.bootstrap_streams import (
     processing_answers,
     running_processor,
 )
-from pricewire.domain.event import Source
-from pricewire.errors import StartupError
+from pricewire.domain.event import Publication, Source
 from pricewire.kafka.client import Connection
 from pricewire.kafka.codec import encode_price_event
-from pricewire.kafka.memory import MEMORY_PARTITIONS
 from pricewire.observe.health import Health
 from pricewire.observe.logs import configure_logs
 from pricewire.observe.metrics import Metrics, Watched
 from pricewire.services.averages import Averages
 from pricewire.services.backfilling import Backfilling
 from pricewire.services.candles import Candles
+from pricewire.services.fetching import Provider
 from pricewire.services.history import HistoryDoor
 from pricewire.services.jobs import Jobs
 from pricewire.services.latest import LatestPrice
@@ -53,20 +59,25 @@ from pricewire.services.processing import ProcessorStatus
 from pricewire.services.receipts import Receipts
 from pricewire.services.recent_lag import RecentLag
 from pricewire.services.recording import Door
+from pricewire.services.sessions import Sessions
 from pricewire.services.streaming import Streaming
 from pricewire.settings import Settings
-from pricewire.storage.database import Database
 from pricewire.storage.event_tables import HISTORY
 from pricewire.storage.history import SqlHistoryStore
-from pricewire.storage.migrate import migrate
-from pricewire.storage.ownership import owned
-from pricewire.storage.postgres import PostgresDatabase
 from pricewire.storage.prices_by_time import SqlPricesByTime
 from pricewire.storage.reads import SqlReads
 from pricewire.storage.recording import SqlRecordingStore
-from pricewire.storage.sqlite import SqliteDatabase, sqlite_path
 
-__all__ = ["ALL_PARTS", "PROCESSORS", "Connection", "Parts", "Processing", "Services"]
+__all__ = [
+    "ALL_PARTS",
+    "PROCESSORS",
+    "Connection",
+    "Parts",
+    "Processing",
+    "Services",
+    "fork_store",
+    "opened_database",
+]
 
 log = structlog.get_logger()
 
@@ -74,18 +85,6 @@ log = structlog.get_logger()
 def now() -> datetime:
     """The clock of the service."""
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """Which parts of the service a process runs; processors by name."""
-
-    api: bool = False
-    relay: bool = False
-    processors: tuple[str, ...] = ()
-
-
-ALL_PARTS = Parts(api=True, relay=True, processors=tuple(PROCESSORS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,92 +134,50 @@ async def running(
     Raises:
         StartupError: a setting or the database keeps them from starting.
     """
-    partitions = MEMORY_PARTITIONS if connection.in_memory else settings.kafka_topic_partitions
-    crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def shard_of(symbol: str) -> int:
-        return int(murmur2(symbol.encode(), partitions))
-
     async with AsyncExitStack() as stack:
         # First of all: a file that cannot be played keeps the rest from starting.
         providers = made(settings, now)
         for provider in providers.values():
             stack.push_async_callback(provider.aclose)
-        database = await stack.enter_async_context(opened_database(settings, parts))
-        reads = SqlReads(database)
-        await _adopt_partitions(reads, connection, partitions)
-        receipts = _receipts(settings, reads)
-        room = _Room(settings, connection, database, partitions)
+        room = await opened_room(stack, settings, connection, parts)
+        receipts = _receipts(room)
         # Before the relay, so that what is asked of a Kafka that is away does not hold its end up.
-        answers = _answers(stack, room, crashed) if parts.api else None
-        relays = Relays(
-            settings,
-            connection,
-            database,
-            partitions,
-            run=parts.relay,
-            published=receipts.published,
-            clock=now,
-        )
-        stack.callback(relays.close)
-        stack.push_async_callback(_stop, _start(relays.run(), crashed), relays.stop)
-        processors = await _run_processors(stack, room, parts, crashed)
-        candles = candles_answers(database, shard_of) if parts.api else None
-        streaming = live_streams(settings, connection, partitions) if parts.api else None
-        if streaming is not None:
-            stack.push_async_callback(streaming.aclose)
-        door = Door(
-            SqlRecordingStore(database, partitions),
-            encode=encode_price_event,
-            shard_of=shard_of,
-            clock=now,
-            committed=relays.wake,
-        )
-        stack.push_async_callback(_stop, _start(door.run(), crashed), door.close)
+        answers = _answers(room) if parts.api else None
+        relays = _relays(room, run=parts.relay, published=receipts.published)
+        processors = await _run_processors(room, parts)
+        streaming = _streaming(room) if parts.api else None
+        door = _door(room, relays)
         sessions = await stack.enter_async_context(
-            market_sessions(settings, database, now, watching=parts.api)
+            market_sessions(settings, room.database, now, watching=parts.api)
         )
         main = await stack.enter_async_context(
             latest_prices(
                 settings,
                 providers,
-                database=database,
+                database=room.database,
                 door=door,
                 receipts=receipts,
                 sessions=sessions,
-                shard_of=shard_of,
+                shard_of=room.shard_of,
                 clock=now,
             )
         )
-        jobs = polling = live = None
-        if parts.api:
-            jobs, polling = polling_jobs(
-                settings, main, database=database, sessions=sessions, clock=now
-            )
-            stack.push_async_callback(_stop, _start(polling.run(), crashed), polling.close)
-            live = live_feeds(settings, providers, main, database=database, door=door, clock=now)
-            feeding = live.feeding
-            stack.push_async_callback(_stop, _start(feeding.run(), crashed), feeding.close)
-            await stack.enter_async_context(frames_kept_for(settings, database, now))
-        history = HistoryDoor(
-            SqlHistoryStore(database, partitions),
-            encode=encode_price_event,
-            shard_of=shard_of,
-            clock=now,
-            committed=relays.wake_history,
-        )
+        scheduled = await _scheduled(room, providers, main, door, sessions) if parts.api else None
+        history = _history(room, relays)
         if answers is not None:
             stack.callback(answers.recent_lag.close)
+        polling = scheduled.polling if scheduled else None
+        live = scheduled.live if scheduled else None
         yield Services(
             latest=main.latest,
             guards=main.guards,
-            jobs=jobs,
+            jobs=scheduled.jobs if scheduled else None,
             live=live,
             history=history,
             backfilling=_backfilling(settings, main.guards, history),
-            prices=StoredSeries(SqlPricesByTime(database)),
+            prices=StoredSeries(SqlPricesByTime(room.database)),
             receipts=receipts,
-            health=_health(reads, relays, processors, polling, live),
+            health=_health(room.reads, relays, processors, polling, live),
             metrics=Metrics(
                 Watched(
                     relay=lambda: [*relays.statuses, *relays.history_statuses],
@@ -233,40 +190,91 @@ async def running(
                 )
             ),
             averages=answers.averages if answers else None,
-            candles=candles,
+            candles=answers.candles if answers else None,
             streaming=streaming,
             processing=answers.processing if answers else None,
             providers=tuple(listed(settings)),
-            source=await reads.source(),
+            source=await room.reads.source(),
             topic=settings.kafka_price_events_topic,
-            crashed=crashed,
+            crashed=room.crashed,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Room:
-    """What the parts of one process share."""
-
-    settings: Settings
-    connection: Connection
-    database: Database
-    partitions: int
-
-
-async def _adopt_partitions(reads: SqlReads, connection: Connection, partitions: int) -> None:
-    if connection.in_memory:
-        await reads.adopt_partitions(partitions, "the in-memory cluster always has")
-    else:
-        await reads.adopt_partitions(partitions)
-
-
-def _receipts(settings: Settings, reads: SqlReads) -> Receipts:
+def _receipts(room: Room) -> Receipts:
     return Receipts(
-        reads,
-        attempt=timedelta(seconds=settings.kafka_producer_attempt_seconds),
-        attempts=settings.kafka_producer_attempts,
+        room.reads,
+        attempt=timedelta(seconds=room.settings.kafka_producer_attempt_seconds),
+        attempts=room.settings.kafka_producer_attempts,
         clock=now,
     )
+
+
+def _relays(room: Room, *, run: bool, published: Callable[[Publication], None]) -> Relays:
+    relays = Relays(
+        room.settings,
+        room.connection,
+        room.database,
+        room.partitions,
+        run=run,
+        published=published,
+        clock=now,
+    )
+    room.stack.callback(relays.close)
+    room.run(relays.run(), relays.stop)
+    return relays
+
+
+def _door(room: Room, relays: Relays) -> Door:
+    door = Door(
+        SqlRecordingStore(room.database, room.partitions),
+        encode=encode_price_event,
+        shard_of=room.shard_of,
+        clock=now,
+        committed=relays.wake,
+    )
+    room.run(door.run(), door.close)
+    return door
+
+
+def _history(room: Room, relays: Relays) -> HistoryDoor:
+    return HistoryDoor(
+        SqlHistoryStore(room.database, room.partitions),
+        encode=encode_price_event,
+        shard_of=room.shard_of,
+        clock=now,
+        committed=relays.wake_history,
+    )
+
+
+def _streaming(room: Room) -> Streaming:
+    streaming = live_streams(room.settings, room.connection, room.partitions)
+    room.stack.push_async_callback(streaming.aclose)
+    return streaming
+
+
+@dataclass(frozen=True, slots=True)
+class _Scheduled:
+    """What brings prices without being asked each time."""
+
+    jobs: Jobs
+    polling: Polling
+    live: Live
+
+
+async def _scheduled(
+    room: Room,
+    providers: Mapping[str, Provider],
+    main: Main,
+    door: Door,
+    sessions: Sessions,
+) -> _Scheduled:
+    settings, database = room.settings, room.database
+    jobs, polling = polling_jobs(settings, main, database=database, sessions=sessions, clock=now)
+    room.run(polling.run(), polling.close)
+    live = live_feeds(settings, providers, main, database=database, door=door, clock=now)
+    room.run(live.feeding.run(), live.feeding.close)
+    await room.stack.enter_async_context(frames_kept_for(settings, database, now))
+    return _Scheduled(jobs, polling, live)
 
 
 def _backfilling(settings: Settings, guards: Guards, door: HistoryDoor) -> Backfilling:
@@ -280,17 +288,15 @@ def _backfilling(settings: Settings, guards: Guards, door: HistoryDoor) -> Backf
     )
 
 
-async def _run_processors(
-    stack: AsyncExitStack, room: _Room, parts: Parts, crashed: asyncio.Future[None]
-) -> list[ProcessorStatus]:
+async def _run_processors(room: Room, parts: Parts) -> list[ProcessorStatus]:
     """Run the processors of this process; return what they tell of themselves."""
     statuses = []
     for name in parts.processors:
-        processor, task = await stack.enter_async_context(
+        processor, task = await room.stack.enter_async_context(
             running_processor(name, room.settings, room.connection, room.database, room.partitions)
         )
         # Beside others a processor dies alone: prices must still be recorded and published.
-        task.add_done_callback(_tell_broken) if parts.api else _watch(task, crashed)
+        task.add_done_callback(_tell_broken) if parts.api else watch(task, room.crashed)
         statuses.append(processor.status)
     return statuses
 
@@ -300,21 +306,23 @@ class _Answers:
     """What answers for processors, wherever those run."""
 
     averages: Averages
+    candles: Candles
     processing: Processing
     recent_lag: RecentLag
 
 
-def _answers(stack: AsyncExitStack, room: _Room, crashed: asyncio.Future[None]) -> _Answers:
+def _answers(room: Room) -> _Answers:
     processing = processing_answers(
         room.settings, room.connection, room.database, room.partitions, now
     )
-    stack.callback(processing.close)
+    room.stack.callback(processing.close)
     recent_lag = RecentLag(processing.lag.report)
-    stack.push_async_callback(_stop, _start(recent_lag.run(), crashed), recent_lag.close)
+    room.run(recent_lag.run(), recent_lag.close)
     follower = following_averages(room.settings, room.connection, room.partitions)
-    stack.push_async_callback(asyncio.to_thread, follower.close)
+    room.stack.push_async_callback(asyncio.to_thread, follower.close)
     averages = averages_answers(room.settings, room.database, follower, now)
-    return _Answers(averages, processing, recent_lag)
+    candles = candles_answers(room.database, room.shard_of)
+    return _Answers(averages, candles, processing, recent_lag)
 
 
 def _health(
@@ -337,56 +345,6 @@ def _health(
     )
 
 
-@asynccontextmanager
-async def opened_database(settings: Settings, parts: Parts) -> AsyncIterator[Database]:
-    """Give the database, migrated.
-
-    Raises:
-        StartupError: it is SQLite and another process has it, or these parts need PostgreSQL.
-    """
-    url = settings.database
-    async with AsyncExitStack() as stack:
-        if settings.uses_sqlite:
-            if parts != ALL_PARTS:
-                raise StartupError(
-                    "SQLite serves one `pricewire up`; parts as processes of their own need "
-                    "PostgreSQL: DATABASE_URL=postgresql://user:password@host/name"
-                )
-            stack.enter_context(owned(sqlite_path(url)))
-        database = SqliteDatabase(url) if settings.uses_sqlite else PostgresDatabase(url)
-        stack.push_async_callback(database.aclose)
-        await migrate(database)
-        yield database
-
-
-async def fork_store(settings: Settings) -> Source:
-    """Start a new generation of the store by hand; return the new source."""
-    async with opened_database(settings, ALL_PARTS) as database:
-        return await SqlReads(database).fork()
-
-
-def _start(work: Any, crashed: asyncio.Future[None]) -> asyncio.Task[None]:
-    return _watch(asyncio.create_task(work), crashed)
-
-
-def _watch(task: asyncio.Task[None], crashed: asyncio.Future[None]) -> asyncio.Task[None]:
-    """Let `crashed` end with what `task` dies of."""
-
-    def ended(done: asyncio.Task[None]) -> None:
-        error = None if done.cancelled() else done.exception()
-        if error is not None and not crashed.done():
-            crashed.set_exception(error)
-
-    task.add_done_callback(ended)
-    return task
-
-
 def _tell_broken(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.critical("processor.broken", exc_info=error, meaning="it stopped; nothing was skipped")
-
-
-async def _stop(task: asyncio.Task[None], tell: Callable[[], None]) -> None:
-    """Tell a part to stop and let it finish; its crash was told already."""
-    tell()
-    await asyncio.wait([task])
