@@ -27,7 +27,7 @@ test: install ## run all tests, against a real Kafka and a real PostgreSQL
 	@$(BIN)/python -m pytest
 
 test-faults: install ## break brokers, networks and processes on purpose; takes longer than `make test`
-	@$(BIN)/python -m pytest -m faults
+	@$(BIN)/python -m pytest -m faults -n 3
 
 check: install ## lint, types, import rules, stale lock files
 	@$(BIN)/ruff format --check .
