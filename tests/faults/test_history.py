@@ -1,4 +1,4 @@
-"""Real trades through imports that are killed: each once, with its digits, on price-history."""
+"""Real trades through imports that are killed: each once, with its digits, and their candles."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.candle_reference import Reference, assert_answered
 from tests.kafka_tools import KafkaTools
 from tests.service_tools import PRICEWIRE, Service, eventually, taken_apart
 from tests.trades import ROWS, SYMBOL, first_rows, lines, trades_file
@@ -47,6 +48,9 @@ def service(kafka: KafkaTools, database_url: str, tmp_path: Path) -> Iterator[Se
         "KAFKA_PRICE_EVENTS_TOPIC": f"events-{name}",
         "KAFKA_PRICE_HISTORY_TOPIC": f"history-{name}",
         "KAFKA_MOVING_AVERAGES_TOPIC": f"averages-{name}",
+        "KAFKA_CANDLES_TOPIC": f"candles-{name}",
+        "KAFKA_GROUP_PREFIX": f"group-{name}",
+        "KAFKA_TOPIC_RETENTION_HOURS": "-1",
         "DATABASE_URL": database_url,
         "LOG_LEVEL": "WARNING",
     }
@@ -129,6 +133,8 @@ def test_trades_of_a_killed_import_are_all_there_once_and_published_once(
     assert on_topic == expected
     assert kafka_ids_on_live_topic(kafka, service) == 0
     compare_with_stored(service, expected)
+    eventually(lambda: service.json("/v1/lag")["behind"] == 0, 120, 0.5)
+    assert_answered(service, SYMBOL, Reference(file).bars({row: row for row in range(rows)}))
     assert verdict(service) == "nothing lacks"
 
 
