@@ -48,6 +48,7 @@ from pricewire.services.polling import Polling
 from pricewire.services.prices import StoredSeries
 from pricewire.services.processing import ProcessorStatus
 from pricewire.services.receipts import Receipts
+from pricewire.services.recent_lag import RecentLag
 from pricewire.services.recording import Door
 from pricewire.settings import Settings
 from pricewire.storage.database import Database
@@ -142,6 +143,9 @@ async def running(
         reads = SqlReads(database)
         await _adopt_partitions(reads, connection, partitions)
         receipts = _receipts(settings, reads)
+        room = _Room(settings, connection, database, partitions)
+        # Before the relay, so that what is asked of a Kafka that is away does not hold its end up.
+        answers = _answers(stack, room, crashed) if parts.api else None
         relays = Relays(
             settings,
             connection,
@@ -153,9 +157,7 @@ async def running(
         )
         stack.callback(relays.close)
         stack.push_async_callback(_stop, _start(relays.run(), crashed), relays.stop)
-        room = _Room(settings, connection, database, partitions)
         processors = await _run_processors(stack, room, parts, crashed)
-        averages, processing = _answers(stack, room) if parts.api else (None, None)
         candles = candles_answers(database, shard_of) if parts.api else None
         door = Door(
             SqlRecordingStore(database, partitions),
@@ -193,6 +195,8 @@ async def running(
             clock=now,
             committed=relays.wake_history,
         )
+        if answers is not None:
+            stack.callback(answers.recent_lag.close)
         yield Services(
             latest=main.latest,
             guards=main.guards,
@@ -207,10 +211,11 @@ async def running(
                 recorded=lambda: door.recorded,
                 processors=lambda: processors,
                 polling=polling.status if polling else None,
+                lag=answers.recent_lag.read if answers else None,
             ),
-            averages=averages,
+            averages=answers.averages if answers else None,
             candles=candles,
-            processing=processing,
+            processing=answers.processing if answers else None,
             providers=tuple(listed(settings)),
             source=await reads.source(),
             topic=settings.kafka_price_events_topic,
@@ -270,15 +275,26 @@ async def _run_processors(
     return statuses
 
 
-def _answers(stack: AsyncExitStack, room: _Room) -> tuple[Averages, Processing]:
-    """Return what answers for processors, wherever those run."""
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What answers for processors, wherever those run."""
+
+    averages: Averages
+    processing: Processing
+    recent_lag: RecentLag
+
+
+def _answers(stack: AsyncExitStack, room: _Room, crashed: asyncio.Future[None]) -> _Answers:
     processing = processing_answers(
         room.settings, room.connection, room.database, room.partitions, now
     )
     stack.callback(processing.close)
+    recent_lag = RecentLag(processing.lag.report)
+    stack.push_async_callback(_stop, _start(recent_lag.run(), crashed), recent_lag.close)
     follower = following_averages(room.settings, room.connection, room.partitions)
     stack.push_async_callback(asyncio.to_thread, follower.close)
-    return averages_answers(room.settings, room.database, follower, now), processing
+    averages = averages_answers(room.settings, room.database, follower, now)
+    return _Answers(averages, processing, recent_lag)
 
 
 def _health(

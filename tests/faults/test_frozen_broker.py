@@ -25,7 +25,7 @@ from tests.faults.checks import (
     settings,
     shard_of,
 )
-from tests.service_tools import Load
+from tests.service_tools import Load, Service, eventually
 
 pytestmark = [pytest.mark.faults, pytest.mark.kafka]
 
@@ -39,15 +39,25 @@ def test_the_only_broker_is_frozen(tmp_path: Path) -> None:
     ):
         with Load(service, SYMBOLS, threads=2) as load:
             await_flow(service)
+            eventually(lambda: tells_lag(service), 20)
             cluster.freeze(1)
             thaw_at = time.monotonic() + FROZEN_SECONDS
             await_stuck(service, "broker")
             await_more(load, 50)
+            # Metrics are answered without what the broker does not tell.
+            eventually(lambda: not tells_lag(service), 20)
             time.sleep(max(0, thaw_at - time.monotonic()))
             cluster.thaw(1)
             await_flow(service)
             await_recovered(service)
+            eventually(lambda: tells_lag(service), 20)
         assert_nothing_lost(service, cluster, load.acknowledged)
+
+
+def tells_lag(service: Service) -> bool:
+    status, _, body = service.get("/metrics")
+    assert status == 200
+    return b"pricewire_processor_lag_events{" in body
 
 
 def test_a_leader_among_three_is_frozen(tmp_path: Path) -> None:

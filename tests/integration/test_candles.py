@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -225,6 +226,13 @@ def test_daily_prices_of_the_service_itself_make_days_only(service: Service) -> 
     print(service.get("/v1/candles?symbol=AAPL&interval=1d&limit=1")[2])
 
 
+def lags(service: Service) -> set[tuple[str, str]]:
+    """Return which processors and partitions the metrics say are not behind."""
+    metrics = service.get("/metrics")[2].decode()
+    pattern = r'^pricewire_processor_lag_events{partition="(\d+)",processor="([^"]+)"} 0\.0$'
+    return {(name, number) for number, name in re.findall(pattern, metrics, re.MULTILINE)}
+
+
 def test_each_processor_is_told_by_name(service: Service) -> None:
     names = ["averages", "candles", "candles-history"]
     assert sorted({one["processor"] for one in service.json("/v1/lag")["lag"]}) == names
@@ -232,6 +240,7 @@ def test_each_processor_is_told_by_name(service: Service) -> None:
     assert all(parts[name]["status"] == "up" for name in names)
     metrics = service.get("/metrics")[2].decode()
     assert all(f'processor="{name}"' in metrics for name in names)
+    eventually(lambda: lags(service) == {(name, str(n)) for name in names for n in range(6)}, 20)
     status, _, body = service.get("/v1/dead-letters?origin=nowhere")
     assert status == 422, body
     history = service.environment["KAFKA_PRICE_HISTORY_TOPIC"]

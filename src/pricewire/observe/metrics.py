@@ -12,6 +12,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pricewire.services.lag import PartitionLag
 from pricewire.services.outage import ShardStatus
 from pricewire.services.polling import PollingStatus
 from pricewire.services.processing import ProcessorStatus
@@ -25,6 +26,7 @@ class Metrics:
         recorded: how many prices passed the door here.
         processors: statuses of the processors that run here.
         polling: of jobs; None where this process polls none.
+        lag: of all processors, wherever they run, as it was lately; None where nobody asks for it.
     """
 
     def __init__(
@@ -34,12 +36,13 @@ class Metrics:
         recorded: Callable[[], int],
         processors: Callable[[], Sequence[ProcessorStatus]],
         polling: PollingStatus | None = None,
+        lag: Callable[[], Sequence[PartitionLag]] | None = None,
     ) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._registry.register(_Parts(relay, recorded, processors, polling))
+        self._registry.register(_Parts(relay, recorded, processors, polling, lag))
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -51,12 +54,14 @@ class _Parts(Collector):
         relay: Callable[[], Sequence[ShardStatus]],
         recorded: Callable[[], int],
         processors: Callable[[], Sequence[ProcessorStatus]],
-        polling: PollingStatus | None = None,
+        polling: PollingStatus | None,
+        lag: Callable[[], Sequence[PartitionLag]] | None,
     ) -> None:
         self._relay = relay
         self._recorded = recorded
         self._processors = processors
         self._polling = polling
+        self._lag = lag
 
     def collect(self) -> Iterable[Metric]:
         recorded = CounterMetricFamily("pricewire_prices_recorded", "Prices recorded here.")
@@ -66,6 +71,29 @@ class _Parts(Collector):
         yield from _processor_metrics(self._processors())
         if self._polling is not None:
             yield from _polling_metrics(self._polling)
+        if self._lag is not None:
+            yield from _lag_metrics(self._lag())
+
+
+def _lag_metrics(report: Sequence[PartitionLag]) -> Iterator[Metric]:
+    labels = ["processor", "partition"]
+    events = GaugeMetricFamily(
+        "pricewire_processor_lag_events",
+        "Records of its topic that a processor has not counted yet, by partition.",
+        labels=labels,
+    )
+    seconds = GaugeMetricFamily(
+        "pricewire_processor_lag_seconds",
+        "Seconds since the last record that it counted was logged; 0 if none waits.",
+        labels=labels,
+    )
+    for one in report:
+        place = [one.processor, str(one.partition)]
+        events.add_metric(place, one.behind)
+        # Of a partition in which nothing was counted yet it is not known.
+        if one.seconds or not one.behind:
+            seconds.add_metric(place, one.seconds)
+    return iter((events, seconds))
 
 
 def _polling_metrics(status: PollingStatus) -> Iterator[Metric]:
