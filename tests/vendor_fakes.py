@@ -40,10 +40,13 @@ class Vendor:
         self.says = says
         self.seconds = seconds
         self.batch = 1
+        self.credit_per_symbol = False
         self.refuses: dict[str, ProviderError] = {}
         self.calls: list[tuple[str, ...]] = []
         self.at: list[float] = []
         self.running = 0
+        self.most = 0
+        """Calls at the same time."""
 
     async def fetch(self, symbol: str) -> Fetched:
         return await self.fetch_many((symbol,))
@@ -53,6 +56,7 @@ class Vendor:
         self.calls.append(tuple(symbols))
         self.at.append(asyncio.get_running_loop().time())
         self.running += 1
+        self.most = max(self.most, self.running)
         try:
             await asyncio.sleep(self.seconds if self.says is not None else 3600)
         finally:
@@ -95,12 +99,14 @@ class FakeBudgets:
 
 
 class KeepingStore(FakeStore):
-    """Also remembers every raw response that passed the door, and the last prices."""
+    """Also remembers every raw response, what polls recorded, and the last prices."""
 
     def __init__(self) -> None:
         super().__init__()
         self.raws: dict[UUID, RawResponse] = {}
         self.newest: dict[str, RecordedPrice] = {}
+        self.polled: list[tuple[UUID, datetime, str]] = []
+        """Job, due time and symbol."""
 
     async def record(
         self, group: Sequence[Entry], *, again: bool = False
@@ -109,7 +115,10 @@ class KeepingStore(FakeStore):
         for entry, prices in zip(group, results, strict=True):
             assert entry.raw.id not in self.raws, "one answer was kept twice"
             self.raws[entry.raw.id] = entry.raw
-            self.newest.update({price.draft.quote.symbol: price for price in prices})
+            names = [price.draft.quote.symbol for price in prices]
+            self.newest.update(zip(names, prices, strict=True))
+            if entry.fence is not None:
+                self.polled += [(entry.fence.job_id, entry.fence.due, name) for name in names]
         return results
 
     async def last_recorded(self, symbol: str) -> RecordedPrice | None:
@@ -133,7 +142,7 @@ class Market:
             one.name: self._guard(one, (budgets or {}).get(one.name, "off")) for one in vendors
         }
         stored = Stored(self.door, self.store)
-        asking = Asking(
+        self.asking = Asking(
             self.guards,
             [one.name for one in vendors],
             door=self.door,
@@ -142,7 +151,7 @@ class Market:
         )
         told = make_receipts(self.receipts)
         self.latest = LatestPrice(
-            asking, stored=stored, receipts=told, sessions=NoSessions(), clock=now
+            self.asking, stored=stored, receipts=told, sessions=NoSessions(), clock=now
         )
 
     def _guard(self, vendor: Vendor, budget: str) -> Guard:
@@ -150,7 +159,13 @@ class Market:
             await self.door.record(Fetched(raw, ()))
 
         spending = Spending(vendor.name, parse_budget(budget), store=self.budgets, clock=now)
-        return Guard(vendor, spending=spending, keep=keep, timeout_seconds=self.TIMEOUT)
+        return Guard(
+            vendor,
+            spending=spending,
+            keep=keep,
+            timeout_seconds=self.TIMEOUT,
+            credit_per_symbol=vendor.credit_per_symbol,
+        )
 
 
 @asynccontextmanager
