@@ -262,6 +262,8 @@ class World:
         self.processor: Processor[Any]
         self.refusals: list[PricewireError] = []
         """What joining the group fails with, one try after the other."""
+        self.rules = Rules(checkpoint_seconds=100)
+        self.inputs: type[ScriptedInputs] = ScriptedInputs
         self._moves: list[Move] = []
 
     def next_move(self) -> Move | None:
@@ -286,14 +288,14 @@ class World:
         def open_inputs(**callbacks: Any) -> ScriptedInputs:
             if self.refusals:
                 raise self.refusals.pop()
-            return ScriptedInputs(self, callbacks)
+            return self.inputs(self, callbacks)
 
         self.processor = Processor(
             step,
             open_inputs=open_inputs,
             open_outputs=open_outputs,
             store=self.store,
-            rules=Rules(checkpoint_seconds=100),
+            rules=self.rules,
             pause=lambda _: None,
             clock=lambda: self.now,
         )

@@ -253,7 +253,8 @@ class Run:
 
 def _stored(connection: Connection) -> list[Stored]:
     states: dict[int, dict[str, bytes]] = defaultdict(dict)
-    for row in connection.execute(select(processor_states)):
+    mine = processor_states.c.processor == "averages"
+    for row in connection.execute(select(processor_states).where(mine)):
         states[row.partition][row.symbol] = row.state
     return [
         Stored(
@@ -263,7 +264,9 @@ def _stored(connection: Connection) -> list[Stored]:
             msgspec.json.decode(row.counters, type=Counters),
             states[row.partition],
         )
-        for row in connection.execute(select(processors))
+        for row in connection.execute(
+            select(processors).where(processors.c.processor == "averages")
+        )
     ]
 
 

@@ -267,8 +267,9 @@ class Processor(Generic[S]):
     def _wait_for_the_store(self) -> None:
         """Stop reading, but stay in the group, until the checkpoint is written."""
         self.status.phase = "waiting for the database"
-        self._inputs.pause()
         while self._writing is not None and not self._writing.done() and not self._stopping:
+            # Each time: partitions may have been assigned since.
+            self._inputs.pause()
             self._read_once()
         self._inputs.resume()
 
