@@ -25,7 +25,7 @@ from pricewire.settings import Settings
 from pricewire.storage.checkpoints import SqlCheckpoints
 from pricewire.storage.database import Database
 from pricewire.storage.repartition import Kept, Rekeyed, SqlRepartition
-from pricewire.streams.partition import read_symbol
+from pricewire.streams.partition import moved_symbol, read_symbol
 
 LOOK_SECONDS = 0.5
 
@@ -92,7 +92,7 @@ async def repartition(
 
 async def _plan(settings: Settings, growth: TopicGrowth, partitions: int) -> Plan:
     async with opened_database(settings, ALL_PARTS) as database:
-        kept = await _store(database).kept()
+        kept = await _store(settings, database).kept()
     found = await asyncio.to_thread(growth.partitions, _topics(settings))
     return Plan(partitions, kept, found)
 
@@ -114,7 +114,7 @@ def _topics(settings: Settings) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _store(database: Database) -> SqlRepartition:
+def _store(settings: Settings, database: Database) -> SqlRepartition:
     def partition_of(symbol: str, partitions: int) -> int:
         return int(murmur2(symbol.encode(), partitions))
 
@@ -122,7 +122,13 @@ def _store(database: Database) -> SqlRepartition:
         ledgers = read_symbol(state).ledgers.values()
         return sum(len(gap) for ledger in ledgers for gap in ledger.missing)
 
-    return SqlRepartition(database, partition_of=partition_of, missing_in=missing_in)
+    def moved(processor: str, version: str, state: bytes) -> bytes:
+        recipe = PROCESSORS.get(processor)
+        step = recipe.step(settings) if recipe else None
+        # What another version wrote cannot be read, and will not be used.
+        return state if step is None or step.version != version else moved_symbol(step, state)
+
+    return SqlRepartition(database, partition_of=partition_of, missing_in=missing_in, moved=moved)
 
 
 async def _drain(settings: Settings, connection: Connection, plan: Plan, seconds: float) -> None:
@@ -143,7 +149,7 @@ async def _drain(settings: Settings, connection: Connection, plan: Plan, seconds
 
 async def _rekey_outbox(settings: Settings, partitions: int) -> None:
     async with opened_database(settings, ALL_PARTS) as database:
-        rekeying = _store(database)
+        rekeying = _store(settings, database)
         async with rekeying.alone(partitions) as session:
             await rekeying.rekey_outbox(session, partitions)
 
@@ -179,7 +185,7 @@ async def _left(services: Services, owed: Mapping[str, int]) -> str | None:
 
 async def _rekey(settings: Settings, growth: TopicGrowth, plan: Plan) -> Rekeyed:
     async with opened_database(settings, ALL_PARTS) as database:
-        rekeying = _store(database)
+        rekeying = _store(settings, database)
         async with rekeying.alone(max(plan.partitions, plan.kept.store or 0)) as session:
             positions = await SqlCheckpoints(database).positions()
             for name, kept in plan.kept.processors.items():

@@ -28,7 +28,10 @@ def repartition(database: Database) -> SqlRepartition:
     return SqlRepartition(
         database,
         partition_of=lambda symbol, count: NEW[symbol] if count == 4 else NEW[symbol] % 2,
-        missing_in=int,
+        missing_in=lambda state: int(state.removeprefix(b"moved ")),
+        moved=lambda processor, version, state: (
+            b"moved %s" % state if (processor, version) == ("averages", "1") else b"who?"
+        ),
     )
 
 
@@ -73,13 +76,16 @@ async def test_states_and_waiting_events_follow_their_symbols(database: Database
         {"MSFT": b"0"},
         {"AAPL": b"1"},
         {},
-        {"IBM": b"2"},
+        # A state that is in another partition now is told, once.
+        {"IBM": b"moved 2"},
     ]
     assert [start.counters.missing for start in starts] == [0, 1, 0, 2]
     assert sum(start.counters.taken for start in starts) == 10
     assert {start.generation for start in starts} == {1}
     # Once more changes nothing.
     assert await rekeyed(database) == Rekeyed(outbox=0, states=0)
+    again = await SqlCheckpoints(database, 4).claim(claim(3))
+    assert dict(again.states) == {"IBM": b"moved 2"}
 
 
 async def test_results_follow_their_symbols(database: Database) -> None:
@@ -100,7 +106,8 @@ async def test_a_symbol_in_two_partitions_keeps_the_state_of_its_own(database: D
     checkpoints = await used(database)
     await checkpoints.write("averages", checkpoint(0, IBM=b"7"))
     await rekeyed(database)
-    assert dict((await SqlCheckpoints(database, 4).claim(claim(3))).states) == {"IBM": b"2"}
+    kept = await SqlCheckpoints(database, 4).claim(claim(3))
+    assert dict(kept.states) == {"IBM": b"moved 2"}
 
 
 async def test_who_claims_for_another_number_is_told_what_to_run(database: Database) -> None:

@@ -26,8 +26,9 @@ from pricewire.domain.candle import (
 )
 from pricewire.domain.quote import Precision
 from pricewire.errors import InvalidParameter, OwnerChanged
-from pricewire.services.processing import PriceTick, Record
+from pricewire.services.processing import Counters, PartitionStart, PriceTick, Record, Skipped
 from pricewire.streams.candles import CandlesStep, parse_candle_id
+from pricewire.streams.partition import Partition, moved_symbol
 from tests.stream_fakes import Move, World
 from tests.unit.test_processor import counted, first_appearances, logs, moves, partition_of, tick
 
@@ -326,6 +327,27 @@ def test_an_owner_that_was_frozen_past_its_take_over_loads_nothing() -> None:
     assert world.processor.status.last_error == OwnerChanged("partition 0").detail
     last = json.loads(first_appearances(world.topic.arrived[0])[-1][1])
     assert (last["interval"], last["count"], last["revision"]) == ("1m", 2, 2)
+
+
+def test_a_candle_that_moves_open_to_another_partition_goes_on_there() -> None:
+    """Offsets are of one partition: what comes in the new one is later than all of the old."""
+    before = [price(5_000 + n, digits, AT) for n, digits in enumerate(["7", "9"])]
+    world = World({0: [*(Skipped(0, n, 0) for n in range(5_000)), *before]}, partition_of)
+    world.run(step())
+    stored = moved_symbol(step(), world.store.partitions[0].states["AAPL"])
+    # Once more it is the same, should the command be run again.
+    assert moved_symbol(step(), stored) == stored
+    start = PartitionStart(1, 1, 0, Counters(), {"AAPL": stored})
+    part = Partition(step(), 0, start, None)
+    equal = tick(0, "AAPL", 5_003, price=Decimal(8), timestamp=AT)
+    repeat = tick(1, "AAPL", 5_002, price=Decimal(9), timestamp=AT)
+    part.push([equal, repeat], 0, lambda *_: None, lambda _: None)
+    assert (part.counters.taken, part.counters.repeats) == (1, 1)
+    rows = part.dump().rows
+    assert len(rows) == len(Interval)
+    for row in rows:
+        assert (row["open"], row["close"], row["count"]) == (Decimal(7), Decimal(8), 3)
+        assert (row["first_offset"], row["last_offset"]) == (-1, 0)
 
 
 def test_memory_holds_a_bounded_number_of_closed_candles() -> None:

@@ -14,7 +14,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import Connection, Table, delete, func, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    bindparam,
+    delete,
+    func,
+    select,
+    text,
+    update,
+)
 
 from pricewire.errors import StartupError
 from pricewire.services.processing import Counters
@@ -56,6 +66,8 @@ class SqlRepartition:
     Args:
         partition_of: of a symbol, among so many partitions.
         missing_in: how many events a symbol's state waits for.
+        moved: makes of a state, given with its processor and that one's version, what it is in
+            another partition.
     """
 
     def __init__(
@@ -64,10 +76,12 @@ class SqlRepartition:
         *,
         partition_of: Callable[[str, int], int],
         missing_in: Callable[[bytes], int],
+        moved: Callable[[str, str, bytes], bytes],
     ) -> None:
         self._database = database
         self._partition_of = partition_of
         self._missing_in = missing_in
+        self._moved = moved
 
     async def kept(self) -> Kept:
         return await self._database.read(_kept)
@@ -137,12 +151,32 @@ class SqlRepartition:
         for number, chunk in self._grouped(names, partitions):
             wrong = mine & processor_states.c.symbol.in_(chunk)
             wrong &= processor_states.c.partition != number
+            self._tell_states(connection, processor, wrong)
             statement = update(processor_states).where(wrong).values(partition=number)
             moved += connection.execute(statement).rowcount
         for table in RESULTS.values():
             self._rekey_results(connection, table, processor, partitions)
         self._rekey_owners(connection, processor, partitions)
         return moved
+
+    def _tell_states(
+        self, connection: Connection, processor: str, which: ColumnElement[bool]
+    ) -> None:
+        """Write states as they are in another partition."""
+        version = connection.scalar(
+            select(processors.c.version).where(processors.c.processor == processor).limit(1)
+        )
+        columns = processor_states.c.symbol, processor_states.c.state
+        changed = [
+            {"whose": symbol, "new": moved}
+            for symbol, state in connection.execute(select(*columns).where(which)).all()
+            if (moved := self._moved(processor, version or "", state)) != state
+        ]
+        if changed:
+            mine = processor_states.c.processor == processor
+            mine &= processor_states.c.symbol == bindparam("whose")
+            statement = update(processor_states).where(mine).values(state=bindparam("new"))
+            connection.execute(statement, changed)
 
     def _rekey_results(
         self, connection: Connection, table: Table, processor: str, partitions: int

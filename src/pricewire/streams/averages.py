@@ -134,6 +134,9 @@ class AveragesStep:
         kept = _load(stored)
         return self._averages(kept.newest, kept.windows)
 
+    def moved(self, stored: bytes) -> bytes:
+        return stored
+
     def _averages(
         self, newest: datetime | None, kept: Mapping[str, WindowState[Entry]]
     ) -> SymbolAverages:

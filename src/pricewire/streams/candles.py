@@ -38,6 +38,9 @@ CLOSED = "candle.closed"
 TABLE = "candles"
 KEEP = 10_000
 
+BEFORE = -1
+"""An offset before all of a partition: of what came in another one."""
+
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _FIELDS = tuple(field.name for field in fields(Candle))
 _INTERVALS = tuple(Interval)
@@ -214,6 +217,13 @@ class CandlesStep:
 
     def load(self, stored: bytes) -> SymbolCandles:
         return SymbolCandles([one and Candle(*one) for one in _load(stored)])
+
+    def moved(self, stored: bytes) -> bytes:
+        state = self.load(stored)
+        for candle in state.open:
+            if candle is not None:
+                candle.first_offset = candle.last_offset = BEFORE
+        return self.dump(state)
 
     # Rows: closed candles that memory need not hold.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -57,6 +57,10 @@ class Step(Protocol[S]):
 
     def load(self, stored: bytes) -> S: ...
 
+    def moved(self, stored: bytes) -> bytes:
+        """Return a symbol's state as it is in another partition, whose offsets are others."""
+        ...
+
     @property
     def rows(self) -> Rows[S] | None:
         """What it does about rows of results; None where it has none."""
@@ -72,6 +76,12 @@ class StoredSymbol(msgspec.Struct, array_like=True):
 
 _dump = msgspec.msgpack.Encoder().encode
 read_symbol = msgspec.msgpack.Decoder(StoredSymbol).decode
+
+
+def moved_symbol(step: Step[Any], stored: bytes) -> bytes:
+    """Return a symbol as it is kept in another partition; what was seen of its sources stays."""
+    kept = read_symbol(stored)
+    return _dump(StoredSymbol(kept.ledgers, step.moved(kept.state)))
 
 
 class _Symbol(Generic[S]):
