@@ -41,6 +41,7 @@ class Vendor:
         self.seconds = seconds
         self.batch = 1
         self.credit_per_symbol = False
+        self.cools_off = True
         self.refuses: dict[str, ProviderError] = {}
         self.calls: list[tuple[str, ...]] = []
         self.at: list[float] = []
@@ -165,6 +166,7 @@ class Market:
             keep=keep,
             timeout_seconds=self.TIMEOUT,
             credit_per_symbol=vendor.credit_per_symbol,
+            cools_off=vendor.cools_off,
         )
 
 
