@@ -92,7 +92,7 @@ async def repartition(
 
 async def _plan(settings: Settings, growth: TopicGrowth, partitions: int) -> Plan:
     async with opened_database(settings, ALL_PARTS) as database:
-        kept = await _store(settings, database).kept()
+        kept = await rekeying_store(settings, database).kept()
     found = await asyncio.to_thread(growth.partitions, _topics(settings))
     return Plan(partitions, kept, found)
 
@@ -114,7 +114,9 @@ def _topics(settings: Settings) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _store(settings: Settings, database: Database) -> SqlRepartition:
+def rekeying_store(settings: Settings, database: Database) -> SqlRepartition:
+    """Return what gives rows to the partitions of their symbols."""
+
     def partition_of(symbol: str, partitions: int) -> int:
         return int(murmur2(symbol.encode(), partitions))
 
@@ -149,7 +151,7 @@ async def _drain(settings: Settings, connection: Connection, plan: Plan, seconds
 
 async def _rekey_outbox(settings: Settings, partitions: int) -> None:
     async with opened_database(settings, ALL_PARTS) as database:
-        rekeying = _store(settings, database)
+        rekeying = rekeying_store(settings, database)
         async with rekeying.alone(partitions) as session:
             await rekeying.rekey_outbox(session, partitions)
 
@@ -185,7 +187,7 @@ async def _left(services: Services, owed: Mapping[str, int]) -> str | None:
 
 async def _rekey(settings: Settings, growth: TopicGrowth, plan: Plan) -> Rekeyed:
     async with opened_database(settings, ALL_PARTS) as database:
-        rekeying = _store(settings, database)
+        rekeying = rekeying_store(settings, database)
         async with rekeying.alone(max(plan.partitions, plan.kept.store or 0)) as session:
             positions = await SqlCheckpoints(database).positions()
             for name, kept in plan.kept.processors.items():

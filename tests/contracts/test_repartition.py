@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from confluent_kafka import murmur2
 from sqlalchemy import select
 
+from pricewire.bootstrap_repartition import rekeying_store
+from pricewire.domain.average import parse_averages
+from pricewire.domain.candle import Series
 from pricewire.errors import OwnerChanged, StartupError, TopicMismatch
 from pricewire.services.processing import Checkpoint, Claim, Counters
+from pricewire.settings import load_settings
 from pricewire.storage.checkpoints import SqlCheckpoints
 from pricewire.storage.database import Database
 from pricewire.storage.event_tables import HISTORY, LIVE, EventTables
@@ -16,12 +22,29 @@ from pricewire.storage.outbox import SqlShards
 from pricewire.storage.reads import SqlReads
 from pricewire.storage.recording import PartitionsChanged, SqlRecordingStore
 from pricewire.storage.repartition import Kept, Rekeyed, SqlRepartition
-from pricewire.storage.tables import candles, outbox
+from pricewire.storage.tables import candles, outbox, processor_states
+from pricewire.streams.averages import AveragesStep
+from pricewire.streams.candles import CandlesStep
+from pricewire.streams.partition import Partition, read_symbol
 from tests.builders import fetch_all, make_entry, on_postgres
 from tests.contracts.test_checkpoints import candle
+from tests.unit.test_processor import tick
 
 NEW = {"AAPL": 1, "IBM": 3, "MSFT": 0}
 """Where symbols belong among four partitions; among two, everything is where it is put."""
+
+SYMBOLS = ("AAPL", "MSFT", "IBM", "GOOG", "FB", "ES")
+
+
+class GoneVersion(CandlesStep):
+    version = "0"
+
+
+STEPS: dict[str, Any] = {
+    "averages": AveragesStep(parse_averages("sma:5"), only_new_times=False),
+    "candles": CandlesStep("candles", Series.LIVE),
+    "candles-history": GoneVersion("candles-history", Series.HISTORY),
+}
 
 
 def repartition(database: Database) -> SqlRepartition:
@@ -108,6 +131,50 @@ async def test_a_symbol_in_two_partitions_keeps_the_state_of_its_own(database: D
     await rekeyed(database)
     kept = await SqlCheckpoints(database, 4).claim(claim(3))
     assert dict(kept.states) == {"IBM": b"moved 2"}
+
+
+async def test_open_candles_forget_the_offsets_of_the_partition_that_they_leave(
+    database: Database,
+) -> None:
+    """With the states of the steps themselves; those of a version that is gone stay as they are."""
+    await SqlReads(database).adopt_partitions(2)
+    before = {name: await counted(database, name) for name in STEPS}
+    rekeying = rekeying_store(load_settings(_env_file=None), database)
+    async with rekeying.alone(4) as session:
+        await rekeying.rekey(session, 4)
+    moved = {one for one in SYMBOLS if murmur2(one.encode(), 4) != murmur2(one.encode(), 2)}
+    assert 0 < len(moved) < len(SYMBOLS)
+    for name, step in STEPS.items():
+        for symbol, state in (await kept(database, name)).items():
+            if name != "candles" or symbol not in moved:
+                assert state == before[name][symbol]
+                continue
+            was, now = read_symbol(before[name][symbol]), read_symbol(state)
+            assert now.ledgers == was.ledgers
+            for one, other in zip(
+                step.load(was.state).open, step.load(now.state).open, strict=True
+            ):
+                places = {"first_offset": -1, "last_offset": -1}
+                assert other == replace(one, **places)
+
+
+async def counted(database: Database, name: str) -> dict[str, bytes]:
+    """Let a processor count an event of each symbol, among two partitions; return the states."""
+    step, checkpoints = STEPS[name], SqlCheckpoints(database, 2)
+    for number in (0, 1):
+        mine = [one for one in SYMBOLS if murmur2(one.encode(), 2) == number]
+        start = await checkpoints.claim(Claim(name, step.version, number, "topic-1"))
+        part = Partition[Any](step, number, start, None)
+        ticks = [tick(place, one, 7, partition=number) for place, one in enumerate(mine)]
+        part.push(ticks, 0, lambda *_: None, lambda _: None)
+        await checkpoints.write(name, part.dump())
+    return await kept(database, name)
+
+
+async def kept(database: Database, name: str) -> dict[str, bytes]:
+    mine = processor_states.c.processor == name
+    columns = processor_states.c.symbol, processor_states.c.state
+    return {row[0]: row[1] for row in await fetch_all(database, select(*columns).where(mine))}
 
 
 async def test_who_claims_for_another_number_is_told_what_to_run(database: Database) -> None:
