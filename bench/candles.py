@@ -21,10 +21,11 @@ from pricewire.domain.candle import Series
 from pricewire.services.processing import Counters, PartitionStart, PriceTick
 from pricewire.streams.candles import CandlesStep
 from pricewire.streams.partition import Partition
+from pricewire.streams.runner import READ_LIMIT_WITH_ROWS
 
 SOURCE = "/pricewire/01a208e5-c4c5-74aa-b7c5-5302ea8208dd/1"
-BATCH = 2_000
-CHECKPOINT_BATCHES = 25
+BATCH = READ_LIMIT_WITH_ROWS
+CHECKPOINT_BATCHES = 50
 ZONE = ZoneInfo("America/Chicago")
 
 
