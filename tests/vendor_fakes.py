@@ -16,7 +16,7 @@ from pricewire.kafka.codec import encode_price_event
 from pricewire.services.asking import Asking
 from pricewire.services.guard import Guard
 from pricewire.services.latest import LatestPrice
-from pricewire.services.recording import Door, Entry
+from pricewire.services.recording import Door, Entry, Fence
 from pricewire.services.spending import Spending
 from pricewire.services.stored import Stored
 from tests.builders import RECORDED_AT, make_quote, make_raw
@@ -119,7 +119,7 @@ class KeepingStore(FakeStore):
             self.raws[entry.raw.id] = entry.raw
             names = [price.draft.quote.symbol for price in prices]
             self.newest.update(zip(names, prices, strict=True))
-            if entry.fence is not None:
+            if isinstance(entry.fence, Fence):
                 self.polled += [(entry.fence.job_id, entry.fence.due, name) for name in names]
         return results
 
