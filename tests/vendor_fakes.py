@@ -107,6 +107,7 @@ class KeepingStore(FakeStore):
     ) -> list[list[RecordedPrice]]:
         results = await super().record(group, again=again)
         for entry, prices in zip(group, results, strict=True):
+            assert isinstance(entry.raw, RawResponse)
             assert entry.raw.id not in self.raws, "one answer was kept twice"
             self.raws[entry.raw.id] = entry.raw
             self.newest.update({price.draft.quote.symbol: price for price in prices})
