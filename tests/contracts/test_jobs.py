@@ -107,10 +107,11 @@ async def test_a_due_job_is_claimed_once_and_again_when_its_lease_is_over(
 
 async def test_a_job_that_is_no_poll_is_never_claimed_nor_waited_for(database: Database) -> None:
     store = SqlJobs(database)
-    await added(store)
+    job = await added(store)
     await execute(database, update(jobs).values(kind="stream"))
     assert await store.next_run() is None
     assert await store.claim(NOW, LEASE, 9) == []
+    assert await store.all() == [job]
 
 
 @on_postgres
