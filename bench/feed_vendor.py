@@ -16,6 +16,7 @@ import json
 import struct
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import uvloop
@@ -58,8 +59,9 @@ class Vendor:
         if self.began is None:
             self.began = time.monotonic()
             asyncio.create_task(self.send())  # noqa: RUF006
-        while await reader.read(65_536):
-            pass
+        with suppress(ConnectionError):
+            while await reader.read(65_536):
+                pass
         if self.listener is writer:
             self.listener = None
 

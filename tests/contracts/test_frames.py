@@ -9,11 +9,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 from sqlalchemy import delete, select, text
 
+from pricewire.bootstrap import Services
+from pricewire.bootstrap_frames import frames_kept_for
 from pricewire.domain.event import EventId, RecordedPrice
 from pricewire.domain.frames import FrameBatch, frame_id, new_batch_id
 from pricewire.errors import FeedOvertaken, NotFound, RecordRefused, StoreUnavailable
@@ -21,6 +25,7 @@ from pricewire.kafka.codec import encode_price_event
 from pricewire.services.feeds import FeedFence, FeedSymbolState
 from pricewire.services.receipts import Receipts
 from pricewire.services.recording import Door, Entry, Overtaken, RecordingStore, Written
+from pricewire.settings import Settings
 from pricewire.storage.database import Database
 from pricewire.storage.feeds import SqlFeeds
 from pricewire.storage.frames import SqlFrames
@@ -35,6 +40,7 @@ from pricewire.storage.tables import (
     raw_frames,
     raw_responses,
 )
+from pricewire.web.app import create_app
 from tests.builders import (
     FETCHED_AT,
     RECORDED_AT,
@@ -166,6 +172,32 @@ async def test_a_frame_is_found_by_its_id_as_it_came(
     with pytest.raises(NotFound, match="there is no raw response"):
         await receipts_of(database).raw_response(frame_id(frames.id, 3))
     assert await counts(database) == [1, 0, 0, 0]
+
+
+async def test_a_frame_is_answered_with_what_is_known_of_it(database: Database) -> None:
+    entry = make_ticks(await fence_of(database), "BTC")
+    await SqlRecordingStore(database).record([entry])
+    services = SimpleNamespace(receipts=receipts_of(database), topic="price-events", source=None)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    path = f"/v1/raw-responses/{entry.raw.id}"
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "query_string": b""}
+    await create_app(cast("Services", services))(scope | {"headers": []}, receive, send)
+    assert (sent[0]["status"], sent[1]["body"]) == (200, b'{"n":0}')
+    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    assert headers["content-type"] == "application/json"
+    assert {name: value for name, value in headers.items() if name.startswith("pw-")} == {
+        "pw-provider": "coinbase",
+        "pw-url": "wss://vendor.test/feed",
+        "pw-status": "101",
+        "pw-fetched-at": "2024-03-20T10:30:01.123456Z",
+    }
 
 
 async def test_after_an_unknown_commit_frames_and_polled_prices_are_recorded_once(
@@ -375,3 +407,19 @@ async def test_old_frames_go_young_ones_and_all_prices_stay(database: Database) 
     with pytest.raises(NotFound, match=r"not kept any more.*RAW_FRAMES_DAYS"):
         await receipts.raw_response(old[0].raw.id)
     assert (await receipts.receipt(EventId("BTC", 1))).raw_response_id == old[0].raw.id
+
+
+async def test_the_service_deletes_old_frames_unless_they_are_kept_for_ever(
+    database: Database,
+) -> None:
+    fence = await fence_of(database)
+    old = make_ticks(fence, "BTC", frames=made_before(3))
+    await SqlRecordingStore(database).record([old, make_ticks(fence, frames=made_before(1))])
+    async with frames_kept_for(Settings(raw_frames_days=0), database, now):
+        await asyncio.sleep(0)
+    assert await count(database, raw_frames) == 2
+    async with frames_kept_for(Settings(raw_frames_days=2), database, now):
+        async with asyncio.timeout(5):
+            while await count(database, raw_frames) == 2:  # noqa: ASYNC110 - not ours
+                await asyncio.sleep(0.01)
+    assert await count(database, raw_frames) == 1

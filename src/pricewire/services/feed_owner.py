@@ -35,7 +35,7 @@ LEASE = timedelta(seconds=10)
 what he then brings is not recorded."""
 RENEW_SECONDS = 3.0
 TURN_SECONDS = 1.0
-COLLECT_SECONDS = 0.02
+COLLECT_SECONDS = 0.03
 """How long a batch collects at least: each has its own transaction."""
 FIRST_PAUSE_SECONDS = 0.25
 MAX_PAUSE_SECONDS = 60.0

@@ -36,6 +36,10 @@ from sqlalchemy.util import await_only
 Row = Mapping[str, Any]
 Columns = Mapping[str, Sequence[Any]]
 """The values of each column, all of the same number."""
+Batch = tuple[Table, Columns]
+
+_Shape = tuple[Table, tuple[str, ...], bool]
+"""A table, columns of it, and whether rows that are there are replaced."""
 
 MAX_KEYS = 500
 """So many keys in one statement where they are no arrays: SQLite takes 32,766 values."""
@@ -46,7 +50,7 @@ def insert_rows(connection: Connection, *batches: tuple[Table, Sequence[Row]]) -
 
     For PostgreSQL it is one statement, and so one round trip, for all tables.
     """
-    insert_columns(connection, *((table, as_columns(rows)) for table, rows in batches))
+    write_columns(connection, [(table, as_columns(rows)) for table, rows in batches])
 
 
 def as_columns(rows: Sequence[Row]) -> Columns:
@@ -54,19 +58,29 @@ def as_columns(rows: Sequence[Row]) -> Columns:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def insert_columns(connection: Connection, *batches: tuple[Table, Columns]) -> None:
-    """Do as `insert_rows` does with what never was a row for itself."""
-    shapes = tuple((table, tuple(columns)) for table, columns in batches)
+def write_columns(
+    connection: Connection, inserts: Sequence[Batch], upserts: Sequence[Batch] = ()
+) -> None:
+    """Do as `insert_rows` does with what never was a row for itself.
+
+    Of `upserts`, where the primary key is there, the rest is replaced.
+    """
+    if not inserts and not upserts:
+        return
+    shapes = (
+        *((table, tuple(columns), False) for table, columns in inserts),
+        *((table, tuple(columns), True) for table, columns in upserts),
+    )
     columns = [
         [_values(connection, table.c[name], values) for name, values in each.items()]
-        for table, each in batches
+        for table, each in (*inserts, *upserts)
     ]
     if _takes_arrays(connection):
         arrays = tuple(values for each in columns for values in each)
         connection.exec_driver_sql(_insert_arrays(shapes, connection.dialect), arrays)
         return
-    for (table, names), each in zip(shapes, columns, strict=True):
-        connection.exec_driver_sql(_insert_row(table, names), list(zip(*each, strict=True)))
+    for shape, each in zip(shapes, columns, strict=True):
+        connection.exec_driver_sql(_insert_row(*shape), list(zip(*each, strict=True)))
 
 
 def copy_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
@@ -77,7 +91,7 @@ def copy_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None
 def copy_columns(connection: Connection, table: Table, given: Columns) -> None:
     """Do as `copy_rows` does with what never was a row for itself."""
     if not _takes_arrays(connection):
-        insert_columns(connection, (table, given))
+        write_columns(connection, [(table, given)])
         return
     columns = [_values(connection, table.c[name], values) for name, values in given.items()]
     driver: Any = connection.connection.driver_connection
@@ -112,14 +126,7 @@ def known_keys(connection: Connection, table: Table, keys: Sequence[Row]) -> set
 
 def upsert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Insert rows, all with the same columns; where the primary key is there, replace the rest."""
-    names = tuple(rows[0])
-    columns = [_values(connection, table.c[name], [row[name] for row in rows]) for name in names]
-    suffix = _on_conflict(table, names)
-    if _takes_arrays(connection):
-        sql = _insert_arrays(((table, names),), connection.dialect) + suffix
-        connection.exec_driver_sql(sql, tuple(columns))
-        return
-    connection.exec_driver_sql(_insert_row(table, names) + suffix, list(zip(*columns, strict=True)))
+    write_columns(connection, (), [(table, as_columns(rows))])
 
 
 def update_by_key(
@@ -196,23 +203,25 @@ def _conversion(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] |
 
 
 @cache
-def _insert_row(table: Table, names: tuple[str, ...]) -> str:
+def _insert_row(table: Table, names: tuple[str, ...], replaces: bool) -> str:
     places = ", ".join("?" for _ in names)
-    return f"INSERT INTO {table.name} ({_listed(names)}) VALUES ({places})"  # noqa: S608
+    insert = f"INSERT INTO {table.name} ({_listed(names)}) VALUES ({places})"  # noqa: S608
+    return insert + _on_conflict(table, names) if replaces else insert
 
 
 @cache
-def _insert_arrays(shapes: tuple[tuple[Table, tuple[str, ...]], ...], dialect: Dialect) -> str:
+def _insert_arrays(shapes: tuple[_Shape, ...], dialect: Dialect) -> str:
     """Return one statement for all tables: the last insert, the others as WITH before it."""
     numbers = count(1)
     inserts = []
-    for table, names in shapes:
+    for table, names, replaces in shapes:
         arrays = ", ".join(f"${next(numbers)}::{_array(table.c[name], dialect)}" for name in names)
         columns = _listed(names)
         # Ordered in so many words: ids that are drawn here must rise in the rows' order.
         inserts.append(
             f"INSERT INTO {table.name} ({columns}) SELECT {columns} "  # noqa: S608
             f"FROM unnest({arrays}) WITH ORDINALITY AS r({columns}, n) ORDER BY n"
+            f"{_on_conflict(table, names) if replaces else ''}"
         )
     *before, last = inserts
     named = ", ".join(f"i{number} AS ({insert})" for number, insert in enumerate(before))
@@ -230,7 +239,6 @@ def _find_arrays(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
     )
 
 
-@cache
 def _on_conflict(table: Table, names: tuple[str, ...]) -> str:
     keys = tuple(column.name for column in table.primary_key.columns)
     rest = ", ".join(f'"{name}" = excluded."{name}"' for name in names if name not in keys)

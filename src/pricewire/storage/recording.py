@@ -14,7 +14,7 @@ from dataclasses import replace
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Table, bindparam, or_, select, text, union_all
+from sqlalchemy import Connection, bindparam, or_, select, text, union_all
 
 from pricewire.domain.event import PRICE_RECORDED, Draft, EventId, RecordedPrice
 from pricewire.domain.frames import MAX_FRAMES, FrameBatch, frame_id
@@ -22,12 +22,11 @@ from pricewire.domain.quote import RawResponse
 from pricewire.errors import StoreBusy, StoreUnavailable
 from pricewire.services.recording import Entry, Written
 from pricewire.storage.bulk import (
+    Batch,
     Columns,
     as_columns,
     copy_columns,
-    insert_columns,
-    update_by_key,
-    upsert_rows,
+    write_columns,
 )
 from pricewire.storage.database import Database, Rank
 from pricewire.storage.feeds import state_rows
@@ -217,20 +216,25 @@ def _insert(
         frames_row(one.raw, packs[one.raw.id]) for one in entries if isinstance(one.raw, FrameBatch)
     ]
     rows = ((raw_responses, answers), (raw_frames, frames), (polls, poll_rows(entries)))
-    batches = [(table, as_columns(some)) for table, some in rows if some]
-    of_prices = _price_batches(made) if made else []
-    if len(made) < COPY_FROM:
-        batches += of_prices
-    if batches:
-        insert_columns(connection, *batches)
-    if len(made) >= COPY_FROM:
-        for table, columns in of_prices:
+    inserts = [(table, as_columns(some)) for table, some in rows if some]
+    many = len(made) >= COPY_FROM
+    if made and not many:
+        inserts += _price_batches(made)
+    write_columns(connection, inserts, _upserts(entries, made))
+    if many:
+        for table, columns in _price_batches(made):
             copy_columns(connection, table, columns)
-    if states := state_rows(entries):
-        upsert_rows(connection, feed_symbols, states)
+
+
+def _upserts(entries: Sequence[Entry], made: Sequence[RecordedPrice]) -> list[Batch]:
+    """Return what the transaction has locked already and replaces."""
+    states = state_rows(entries)
+    upserts = [(feed_symbols, as_columns(states))] if states else []
     if made:
-        changed = {price.event_id.symbol: price.event_id.sequence for price in made}
-        update_by_key(connection, symbols.c.symbol, symbols.c.last_sequence, changed)
+        last = {price.event_id.symbol: price.event_id.sequence for price in made}
+        columns: Columns = {"symbol": list(last), "last_sequence": list(last.values())}
+        upserts.append((symbols, columns))
+    return upserts
 
 
 def raw_row(raw: RawResponse) -> dict[str, object]:
@@ -245,7 +249,7 @@ def raw_row(raw: RawResponse) -> dict[str, object]:
     }
 
 
-def _price_batches(made: Sequence[RecordedPrice]) -> list[tuple[Table, Columns]]:
+def _price_batches(made: Sequence[RecordedPrice]) -> list[Batch]:
     """Return prices, their events and their outbox, column by column."""
     ids = [price.event_id for price in made]
     drafts = [price.draft for price in made]
