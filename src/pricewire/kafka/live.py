@@ -2,9 +2,9 @@
 
 Opened when the first reader comes, in a thread of its own. It begins shortly before the topics'
 ends, so that who was away for a moment, or while the service was started anew, is answered from
-memory. Invariants: at most `BATCHES` batches are on their way to readers; and a topic that was made
-anew, has other partitions or lost records that were not read yet is no longer followed but told of.
-So a chunk for readers has at most `BATCHES` times `BATCH` events or `BATCH_BYTES`, and one more.
+memory. Invariants: at most `MOST_BYTES` and one batch are on their way to readers, so that no chunk
+for them is larger; and a topic that was made anew, has other partitions or lost records that were
+not read yet is no longer followed but told of.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from typing import Any
@@ -32,7 +32,9 @@ from pricewire.services.live import LiveEvent
 POLL_SECONDS = 0.2
 BATCH = 500
 BATCH_BYTES = 131_072
-BATCHES = 4
+MOST_BYTES = 524_288
+RECORD_BYTES = 300
+"""What a record comes to besides its value."""
 EARLIER_RECORDS = 12_000
 """How many records before the ends are read first, all partitions together."""
 LOOK_SECONDS = 5.0
@@ -80,7 +82,7 @@ class LiveFollower:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._closing = threading.Event()
-        self._room = threading.Semaphore(BATCHES)
+        self._room = _Room()
         self._seen: dict[StreamTopic, Seen] = {}
         self._topic_of = {name: topic for topic, name in topics.names.items()}
         self._unread: dict[tuple[StreamTopic, int], int] = {}
@@ -90,12 +92,11 @@ class LiveFollower:
         self._thread.start()
 
     def flushed(self, batches: int) -> None:
-        if batches:
-            self._room.release(batches)
+        self._room.give_back(batches)
 
     def close(self) -> None:
         self._closing.set()
-        self._room.release()
+        self._room.close()
         self._thread.join()
         self.log.close()
         self._topics.close()
@@ -195,7 +196,7 @@ class LiveFollower:
             events.extend(read[name](some))
         if not passed:
             return
-        self._room.acquire()
+        self._room.take(sum(map(_size, messages)))
         self._tell(self._listener.took, events, passed)
         self._note_read(passed)
 
@@ -231,14 +232,45 @@ class LiveFollower:
             self._loop.call_soon_threadsafe(call, *arguments)
 
 
+class _Room:
+    """How much is on its way to readers; the thread waits for room, the event loop never does."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._batches: deque[int] = deque()
+        self._bytes = 0
+        self._closed = False
+
+    def take(self, size: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._bytes < MOST_BYTES or self._closed)
+            self._batches.append(size)
+            self._bytes += size
+
+    def give_back(self, batches: int) -> None:
+        with self._changed:
+            for _ in range(batches):
+                self._bytes -= self._batches.popleft()
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+
+def _size(message: Message) -> int:
+    return len(message) + RECORD_BYTES
+
+
 def _batches(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
     """Give messages in batches of so many bytes at most, or of one message."""
     begin = size = 0
     for at, message in enumerate(messages):
-        size += len(message)
+        size += _size(message)
         if size > BATCH_BYTES and at > begin:
             yield messages[begin:at]
-            begin, size = at, len(message)
+            begin, size = at, _size(message)
     if messages:
         yield messages[begin:]
 

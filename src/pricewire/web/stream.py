@@ -131,6 +131,7 @@ def _transport(scope: Scope) -> asyncio.Transport:
     if connected is not None:
         with suppress(OSError):
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return transport
 
 
