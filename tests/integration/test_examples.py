@@ -32,6 +32,7 @@ PAGES = [README, KAFKA]
 
 DOCKER = "needs Docker; the compose files are checked by tests of their own"
 KEY = "needs a key of a provider, and the internet"
+FEED = "needs the internet; test_feeds runs it against a vendor on this machine"
 POSTGRES = "needs a PostgreSQL of one's own; test_main_job runs these parts on one"
 CANNOT_RUN = {
     "make test": "is this very run",
@@ -45,6 +46,7 @@ CANNOT_RUN = {
     "ALPHA_VANTAGE_API_KEY=… make up": KEY,
     'curl "http://localhost:8000/v1/prices/latest?symbol=MSFT"': KEY,
     'curl "http://localhost:8000/v1/prices/latest?symbol=EUR/USD"': KEY,
+    ".venv/bin/pricewire stream BTC-USD ETH-EUR --provider coinbase": FEED,
     "export DATABASE_URL=postgresql://user:password@host:5432/pricewire "
     "KAFKA_BOOTSTRAP_SERVERS=kafka:9092": POSTGRES,
     ".venv/bin/pricewire api &": POSTGRES,
