@@ -28,7 +28,7 @@ from pricewire.domain.feed import (
 )
 from pricewire.domain.frames import FrameBatch
 from pricewire.domain.quote import Fetched, Quote
-from pricewire.domain.stream import Want
+from pricewire.domain.stream_job import Want
 from pricewire.errors import (
     FeedOvertaken,
     ProviderDown,

@@ -24,12 +24,12 @@ from pricewire.services.feed_run import FeedRun
 from pricewire.services.feeding import Feeding
 from pricewire.services.fetching import Provider
 from pricewire.services.recording import Door
-from pricewire.services.streams import Streamable, Streams
+from pricewire.services.stream_jobs import Streamable, StreamJobs
 from pricewire.settings import Settings
 from pricewire.storage.database import Database
 from pricewire.storage.feeds import SqlFeeds
 from pricewire.storage.reads import SqlReads
-from pricewire.storage.streams import SqlStreams
+from pricewire.storage.stream_jobs import SqlStreamJobs
 
 ONLY_PROCESS = "the one process of this store"
 
@@ -38,7 +38,7 @@ ONLY_PROCESS = "the one process of this store"
 class Live:
     """What the web may use of feeds; `feeding` drives them once it is run."""
 
-    streams: Streams
+    streams: StreamJobs
     feeding: Feeding
 
 
@@ -52,7 +52,7 @@ def live_feeds(
     clock: Callable[[], datetime],
 ) -> Live:
     """Return the streaming jobs, and what drives their feeds once it is run."""
-    store, feeds = SqlStreams(database), SqlFeeds(database)
+    store, feeds = SqlStreamJobs(database), SqlFeeds(database)
     reads = SqlReads(database)
 
     async def waiting() -> int:
@@ -72,7 +72,7 @@ def live_feeds(
             live = LiveFeed(feed, keys, _url(settings, feed), Rest(rest, guard))
             runs[feed.name] = FeedRun(live, means)
     feeding = Feeding(runs, store, feeds)
-    streams = Streams(
+    streams = StreamJobs(
         store,
         feeds={feed.name: _streamable(settings, feed) for feed in FEEDS.values()},
         clock=clock,

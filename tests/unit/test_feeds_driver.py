@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from pricewire.domain.stream import Want
+from pricewire.domain.stream_job import Want
 from pricewire.errors import ProviderDown
 from pricewire.services import feed_intake
 from pricewire.services.feed_owner import LEASE, pause_after

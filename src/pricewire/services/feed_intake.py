@@ -17,7 +17,7 @@ from pricewire.domain.feed import Tick
 from pricewire.domain.feed_ledger import FeedLedger, Judgement
 from pricewire.domain.frames import Frame
 from pricewire.domain.quote import Quote, RawResponse
-from pricewire.domain.stream import Wanted
+from pricewire.domain.stream_job import Wanted
 from pricewire.services.feeds import FeedSymbolState
 
 MAX_BATCH_TICKS = 1_000

@@ -20,7 +20,7 @@ from uuid_utils.compat import uuid7
 
 from pricewire.domain.frames import FrameBatch, new_batch_id
 from pricewire.domain.quote import Fetched
-from pricewire.domain.stream import Wanted
+from pricewire.domain.stream_job import Wanted
 from pricewire.errors import FeedOvertaken, ProviderError, RecordRefused, StoreError
 from pricewire.services.feed_filling import FeedFilling
 from pricewire.services.feed_intake import Batch, Filled, Intake, halves

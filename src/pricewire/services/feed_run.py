@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import structlog
 
-from pricewire.domain.stream import Wanted
+from pricewire.domain.stream_job import Wanted
 from pricewire.errors import FeedOvertaken, StoreError
 from pricewire.services.feed_owner import LEASE, FeedMeans, FeedOwner
 from pricewire.services.feed_ports import VendorFeed

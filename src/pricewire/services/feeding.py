@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from pricewire.domain.stream import wanted
+from pricewire.domain.stream_job import wanted
 from pricewire.errors import StoreError
 from pricewire.services.feed_run import FeedRun
 from pricewire.services.feeds import FeedStatus, FeedStore, FeedSymbolState
-from pricewire.services.streams import StreamStore
+from pricewire.services.stream_jobs import StreamJobStore
 
 LOOK_SECONDS = 2.0
 """How often is looked for jobs that other processes made or changed."""
@@ -45,7 +45,9 @@ class Feeding:
         feeds: what other processes tell of theirs.
     """
 
-    def __init__(self, runs: Mapping[str, FeedRun], streams: StreamStore, feeds: FeedStore) -> None:
+    def __init__(
+        self, runs: Mapping[str, FeedRun], streams: StreamJobStore, feeds: FeedStore
+    ) -> None:
         self.status = FeedingStatus()
         self.runs = runs
         self._streams = streams

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from pricewire.bootstrap import Services
 from pricewire.bootstrap_feeds import Live
 from pricewire.domain.job import MAX_INTERVAL, MAX_SYMBOLS, Job, JobConfig
-from pricewire.domain.stream import StreamConfig, StreamJob
+from pricewire.domain.stream_job import StreamConfig, StreamJob
 from pricewire.errors import InvalidParameter, PlanExceeded
 from pricewire.services.jobs import Jobs, Planned
 from pricewire.web import stream_jobs

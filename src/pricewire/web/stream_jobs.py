@@ -14,12 +14,12 @@ from uuid import UUID
 import msgspec
 
 from pricewire.bootstrap_feeds import Live
-from pricewire.domain.stream import StreamConfig, StreamJob
+from pricewire.domain.stream_job import StreamConfig, StreamJob
 from pricewire.services.feeds import FeedStatus, FeedSymbolState
 
 
 class StreamRequest(msgspec.Struct, forbid_unknown_fields=True, tag_field="kind", tag="stream"):
-    """The body of a new job; `domain.stream.StreamConfig` says what the members mean."""
+    """The body of a new job; `domain.stream_job.StreamConfig` says what the members mean."""
 
     symbols: list[str]
     provider: str

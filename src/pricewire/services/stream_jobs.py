@@ -15,7 +15,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from pricewire.domain.job import JobStatus
-from pricewire.domain.stream import StreamConfig, StreamJob, wanted
+from pricewire.domain.stream_job import StreamConfig, StreamJob, wanted
 from pricewire.errors import FeedFull, InvalidParameter, NotFound, TooManyJobs
 
 MAX_STREAMS = 1_000
@@ -24,7 +24,7 @@ Change = Callable[[StreamJob, Sequence[StreamJob]], StreamJob]
 """Makes of a job, beside all others, what is to be kept; may raise."""
 
 
-class StreamStore(Protocol):
+class StreamJobStore(Protocol):
     """Keeps streaming jobs. All of it raises StoreError."""
 
     async def add(self, job: StreamJob, change: Change) -> StreamJob:
@@ -60,7 +60,7 @@ class Streamable:
     lacks: tuple[str, ...] = ()
 
 
-class Streams:
+class StreamJobs:
     """See the module.
 
     Args:
@@ -70,7 +70,7 @@ class Streams:
 
     def __init__(
         self,
-        store: StreamStore,
+        store: StreamJobStore,
         *,
         feeds: Mapping[str, Streamable],
         clock: Callable[[], datetime],

@@ -1,4 +1,4 @@
-"""Streaming jobs in the database; fulfils `services.streams.StreamStore`.
+"""Streaming jobs in the database; fulfils `services.stream_jobs.StreamJobStore`.
 
 They are rows of the table of jobs, of kind `stream`; `next_due` is since when one is wanted, and
 what only polling needs stands still in them.
@@ -15,8 +15,8 @@ import msgspec
 from sqlalchemy import Connection, Select, delete, insert, select, update
 
 from pricewire.domain.job import JobStatus
-from pricewire.domain.stream import StreamConfig, StreamJob
-from pricewire.services.streams import Change
+from pricewire.domain.stream_job import StreamConfig, StreamJob
+from pricewire.services.stream_jobs import Change
 from pricewire.storage.database import Database, Rank
 from pricewire.storage.jobs import take_turns
 from pricewire.storage.tables import jobs
@@ -31,7 +31,7 @@ _ALL: Select[Any] = (
 _decode = msgspec.json.Decoder(StreamConfig).decode
 
 
-class SqlStreams:
+class SqlStreamJobs:
     """See the module."""
 
     def __init__(self, database: Database) -> None:

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricewire.domain.job import JobStatus
-from pricewire.domain.stream import StreamConfig, StreamJob, Want, wanted
+from pricewire.domain.stream_job import StreamConfig, StreamJob, Want, wanted
 from pricewire.errors import FeedFull, InvalidParameter, InvalidSymbol, NotFound
 from pricewire.services.jobs import Jobs
-from pricewire.services.streams import Streamable, Streams
+from pricewire.services.stream_jobs import Streamable, StreamJobs
 from pricewire.storage.database import Database
 from pricewire.storage.jobs import SqlJobs
-from pricewire.storage.streams import SqlStreams
+from pricewire.storage.stream_jobs import SqlStreamJobs
 
 START = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
@@ -32,14 +32,14 @@ class Clock:
         return self.now
 
 
-def streams(database: Database, changed: Callable[[], None] = lambda: None) -> Streams:
+def streams(database: Database, changed: Callable[[], None] = lambda: None) -> StreamJobs:
     feeds = [
         Streamable("acme", 3, lambda symbol: symbol != "NOPE"),
         Streamable("wide", None, lambda _: True),
         Streamable("keyed", None, lambda _: True, ("KEYED_API_KEY",)),
     ]
-    return Streams(
-        SqlStreams(database),
+    return StreamJobs(
+        SqlStreamJobs(database),
         feeds={feed.name: feed for feed in feeds},
         clock=Clock(),
         changed=changed,
