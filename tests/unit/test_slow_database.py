@@ -187,3 +187,66 @@ def test_a_partition_that_is_assigned_meanwhile_is_not_read_either(
     assert (
         world.topic.arrived == cleanly(log, AveragesStep(SPECS, only_new_times=False)).topic.arrived
     )
+
+
+class TimedCheckpoints(MemoryCheckpoints):
+    """Takes `seconds` of the world's time for each checkpoint, and notes when they were begun."""
+
+    def __init__(self, world: World, seconds: float) -> None:
+        super().__init__()
+        self.world = world
+        self.seconds = seconds
+        self.begun: list[float] = []
+        self.making: tuple[Sequence[Checkpoint], Future[None]] | None = None
+
+    def write(self, checkpoints: Sequence[Checkpoint]) -> Future[None]:
+        self.begun.append(self.world.now)
+        future: Future[None] = Future()
+        self.making = (checkpoints, future)
+        self.look()
+        return future
+
+    def look(self) -> None:
+        if self.making and self.world.now >= self.begun[-1] + self.seconds:
+            checkpoints, future = self.making
+            super().write(checkpoints).result()
+            future.set_result(None)
+            self.making = None
+
+
+class TimedInputs(ScriptedInputs):
+    """An event each tenth of a second."""
+
+    def read(self, limit: int, seconds: float) -> Sequence[Record]:  # noqa: ARG002
+        world = self._world
+        world.now += READ_SECONDS
+        store = world.store
+        assert isinstance(store, TimedCheckpoints)
+        records = self._take(1)
+        if not records:
+            # The last one is waited for in earnest.
+            store.seconds = 0
+            world.processor.stop()
+        store.look()
+        return records
+
+
+@pytest.mark.parametrize(
+    ("seconds", "apart"),
+    [(0.0, 1.0), (0.15, 1.0), (0.6, 3.25), (9.0, 10.0)],
+    ids=["at once", "soon", "a fifth of the time", "never further apart than ten"],
+)
+def test_checkpoints_that_take_long_are_made_less_often(seconds: float, apart: float) -> None:
+    log = {0: ticks(500)}
+    world = World(log, partition_of)
+    world.rules = Rules(checkpoint_seconds=1, behind_seconds=100)
+    world.store = store = TimedCheckpoints(world, seconds)
+    world.inputs = TimedInputs
+    world.run(AveragesStep(SPECS, only_new_times=False))
+    between = [after - before for before, after in zip(store.begun, store.begun[1:], strict=False)]
+    steady = between[1:-1]
+    assert steady
+    assert steady == pytest.approx([apart] * len(steady), abs=0.3)
+    assert (
+        world.topic.arrived == cleanly(log, AveragesStep(SPECS, only_new_times=False)).topic.arrived
+    )

@@ -57,6 +57,11 @@ READ_LIMIT_WITH_ROWS = 1_000
 """For a step with rows, since each read may have to ask the database for some; one at a time, since
 each makes many."""
 READ_SECONDS = 0.1
+WRITING_SHARE = 0.2
+"""Of the time, at most, in which a checkpoint is in the making: with very many symbols one takes
+long, and half as many hold nearly the same."""
+LONGEST_STRETCH = 10
+"""A checkpoint that takes long is followed by the next after so many intervals at most."""
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 log = structlog.get_logger()
@@ -291,6 +296,9 @@ class Processor(Generic[S]):
         writing, self._writing = self._writing, None
         assert writing is not None
         _result(writing, self._rules.write_seconds)
+        took = self._clock() - self._began_writing
+        rest = min(took / WRITING_SHARE, LONGEST_STRETCH * self._rules.checkpoint_seconds)
+        self._due = max(self._due, self._began_writing + rest)
         for part in self._partitions.values():
             part.settle()
         self.status.checkpoints += 1
