@@ -23,7 +23,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.main_job import SYMBOLS, Run, cpu_seconds, local_kafka, machine, on_topic, start
+from bench.main_job import (
+    SYMBOLS,
+    Run,
+    cpu_seconds,
+    local_kafka,
+    machine,
+    on_topic,
+    start,
+    wait_until_ready,
+)
 from pricewire.kafka.local import LocalKafka
 from tests.postgres_tools import LocalPostgres, postgres_server
 
@@ -123,7 +132,7 @@ class Backlog(Run):
         self._service = start(["pricewire", "up"], self._environment)
 
     def warm_up(self) -> None:
-        self._wait_until_ready()
+        wait_until_ready(self._get)
         self._load(3)
         self._wait_for_empty()
 

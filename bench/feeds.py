@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
-from bench.main_job import cpu_seconds, local_kafka, machine, start
+from bench.main_job import cpu_seconds, local_kafka, machine, start, wait_until_ready
 from pricewire.kafka.local import LocalKafka
 from tests.kafka_tools import free_port
 from tests.postgres_tools import LocalPostgres, postgres_server
@@ -129,15 +129,7 @@ class Run:
 
     def _start(self) -> None:
         self._service = start(["pricewire", "up"], self._environment)
-        for _ in range(400):
-            try:
-                parts = json.loads(self._get("/health/ready"))["parts"]
-                if all(shard["phase"] == "publishing" for shard in parts["relay"]["shards"]):
-                    return
-            except OSError:
-                pass
-            time.sleep(0.1)
-        raise TimeoutError("the service did not become ready")
+        wait_until_ready(self._get)
 
     def _stream(self) -> str:
         symbols = [f"C{number}-USD" for number in range(PRODUCTS)]

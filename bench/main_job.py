@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -86,6 +86,19 @@ def local_kafka(home: Path) -> Iterator[LocalKafka]:
         broker.stop()
 
 
+def wait_until_ready(get: Callable[[str], bytes]) -> None:
+    """Wait until a service publishes; `get` asks it."""
+    for _ in range(400):
+        try:
+            parts = json.loads(get("/health/ready"))["parts"]
+            if all(shard["phase"] == "publishing" for shard in parts["relay"]["shards"]):
+                return
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise TimeoutError("the service did not become ready")
+
+
 class Run:
     """One service process on a fresh database and a fresh topic."""
 
@@ -116,7 +129,7 @@ class Run:
         vendor = start([sys.executable, "-m", "bench.vendor", str(self._vendor_port)])
         service = start(["pricewire", "up"], self._environment)
         try:
-            self._wait_until_ready()
+            wait_until_ready(self._get)
             self._load(2)
             before = cpu_seconds(service.pid)
             spy = spying(service.pid, seconds, profile, self._topic)
@@ -151,17 +164,6 @@ class Run:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=5) as answer:
             body: bytes = answer.read()
             return body
-
-    def _wait_until_ready(self) -> None:
-        for _ in range(300):
-            try:
-                parts = json.loads(self._get("/health/ready"))["parts"]
-                if all(shard["phase"] == "publishing" for shard in parts["relay"]["shards"]):
-                    return
-            except OSError:
-                pass
-            time.sleep(0.1)
-        raise TimeoutError("the service did not become ready")
 
     def _drained(self) -> int:
         """Wait until the outbox is empty; return how many prices were recorded."""

@@ -12,7 +12,7 @@ import json
 import random
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -124,13 +124,33 @@ class FeedServer:
 
 
 @contextmanager
-def serving(server: FeedServer) -> Iterator[FeedServer]:
-    """Serve while inside."""
+def in_a_thread(
+    serve: Callable[[threading.Event, asyncio.Event], Coroutine[Any, Any, None]],
+) -> Iterator[None]:
+    """Run what serves in a loop of its own, while inside; it says when it is ready."""
     loop = asyncio.new_event_loop()
     ready = threading.Event()
     stop = asyncio.Event()
 
-    async def serve() -> None:
+    def work() -> None:
+        loop.run_until_complete(serve(ready, stop))
+        loop.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+
+
+@contextmanager
+def serving(server: FeedServer) -> Iterator[FeedServer]:
+    """Serve while inside."""
+
+    async def serve(ready: threading.Event, stop: asyncio.Event) -> None:
         app = web.Application()
         app.router.add_get("/", server.handle)
         app.router.add_get("/products/{product}/trades", server.rest)
@@ -144,18 +164,8 @@ def serving(server: FeedServer) -> Iterator[FeedServer]:
         await stop.wait()
         await runner.cleanup()
 
-    def work() -> None:
-        loop.run_until_complete(serve())
-        loop.close()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    assert ready.wait(10)
-    try:
+    with in_a_thread(serve):
         yield server
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
 
 
 def made_up(matches: int, seconds: float, seed: int = 7) -> list[Frame]:

@@ -20,6 +20,7 @@ import asyncpg
 import pytest
 from aiohttp import WSMsgType, web
 
+from tests.feed_server import in_a_thread
 from tests.kafka_tools import KafkaTools, free_port
 from tests.postgres_tools import LocalPostgres
 from tests.service_tools import Service, eventually, running
@@ -73,10 +74,9 @@ async def _send(socket: web.WebSocketResponse, text: str) -> None:
 
 @contextmanager
 def broadcasting() -> Iterator[Broadcaster]:
-    vendor, loop, stop = Broadcaster(), asyncio.new_event_loop(), asyncio.Event()
-    ready = threading.Event()
+    vendor = Broadcaster()
 
-    async def serve() -> None:
+    async def serve(ready: threading.Event, stop: asyncio.Event) -> None:
         app = web.Application()
         app.router.add_get("/", vendor.handle)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -86,18 +86,8 @@ def broadcasting() -> Iterator[Broadcaster]:
         await vendor.trade(stop)
         await runner.cleanup()
 
-    def work() -> None:
-        loop.run_until_complete(serve())
-        loop.close()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    assert ready.wait(10)
-    try:
+    with in_a_thread(serve):
         yield vendor
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
 
 
 def owns(service: Service) -> bool:

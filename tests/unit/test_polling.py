@@ -15,7 +15,8 @@ from uuid_utils.compat import uuid7
 from pricewire.domain.job import Job, JobConfig, JobStatus, claimed, is_due, started
 from pricewire.domain.session import Session
 from pricewire.errors import NotAPrice, StoreUnavailable, Throttle, Throttled, UnknownSymbol
-from pricewire.services.jobs import Change, Claim
+from pricewire.services.jobs import Claim
+from pricewire.services.kept_jobs import Change
 from pricewire.services.polling import CALLS_AT_ONCE, LEASE, MAX_POLLS, Polling
 from tests.fakes import in_virtual_time, until
 from tests.vendor_fakes import KeepingStore, Market, Said, Vendor, market, now
@@ -44,10 +45,10 @@ class MemoryJobs:
         self.jobs[job.id] = started(job, now())
         return job.id
 
-    async def add(self, job: Job, change: Change) -> Job:
+    async def add(self, job: Job, change: Change[Job]) -> Job:
         raise NotImplementedError
 
-    async def change(self, job_id: UUID, change: Change) -> Job | None:
+    async def change(self, job_id: UUID, change: Change[Job]) -> Job | None:
         self.jobs[job_id] = change(self.jobs[job_id], [])
         return self.jobs[job_id]
 

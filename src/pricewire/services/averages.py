@@ -158,9 +158,13 @@ class Averages:
         if not explain:
             return [self._told(symbol, spec, published) for spec, published in seen.items()]
         windows = await self._explained(symbol, seen)
+        # A window may be newer than what was seen before it was waited for. What it is of was on
+        # the topic before its checkpoint was written, and is mostly seen by now.
         return [
-            self._explained_one(symbol, spec, published, windows.get(str(spec)))
-            for spec, published in seen.items()
+            self._explained_one(
+                symbol, spec, self._published.latest(symbol, spec), windows.get(str(spec))
+            )
+            for spec in wanted
         ]
 
     async def all(self) -> list[AverageAnswer]:

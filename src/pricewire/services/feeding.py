@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from pricewire.domain.stream_job import wanted
+from pricewire.domain.stream_job import StreamJob, wanted
 from pricewire.errors import StoreError
 from pricewire.services.feed_run import FeedRun
 from pricewire.services.feeds import FeedStatus, FeedStore, FeedSymbolState
-from pricewire.services.stream_jobs import StreamJobStore
+from pricewire.services.kept_jobs import KeptJobs
 
 LOOK_SECONDS = 2.0
 """How often is looked for jobs that other processes made or changed."""
@@ -46,7 +46,7 @@ class Feeding:
     """
 
     def __init__(
-        self, runs: Mapping[str, FeedRun], streams: StreamJobStore, feeds: FeedStore
+        self, runs: Mapping[str, FeedRun], streams: KeptJobs[StreamJob], feeds: FeedStore
     ) -> None:
         self.status = FeedingStatus()
         self.runs = runs

@@ -19,11 +19,9 @@ from pricewire.domain.budget import Budget
 from pricewire.domain.job import MAX_INTERVAL, Job, JobConfig, JobStatus, paused, started
 from pricewire.domain.plan import Load, Plan, calls_of, plan, told
 from pricewire.errors import InvalidParameter, NotFound, PlanExceeded, TooManyJobs
+from pricewire.services.kept_jobs import KeptJobs
 
 MAX_JOBS = 1_000
-
-Change = Callable[[Job, Sequence[Job]], Job]
-"""Makes of a job, beside all others, what is to be kept; may raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +38,8 @@ class Claim:
     missed: int = 0
 
 
-class JobStore(Protocol):
-    """Keeps jobs. All of it raises StoreError."""
-
-    async def add(self, job: Job, change: Change) -> Job:
-        """Keep what `change` makes of `job`; one after the other with every `add` and `change`."""
-        ...
-
-    async def change(self, job_id: UUID, change: Change) -> Job | None:
-        """Replace a job by what `change` makes of it; None: there is no such job."""
-        ...
-
-    async def delete(self, job_id: UUID) -> bool: ...
-
-    async def get(self, job_id: UUID) -> Job | None: ...
-
-    async def all(self) -> list[Job]:
-        """Return all jobs, the oldest first."""
-        ...
+class JobStore(KeptJobs[Job], Protocol):
+    """Keeps polling jobs. All of it raises StoreError."""
 
     async def next_run(self) -> datetime | None:
         """Return when the next poll is to be tried, as far as nobody polls it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -17,31 +17,9 @@ from uuid_utils.compat import uuid7
 from pricewire.domain.job import JobStatus
 from pricewire.domain.stream_job import StreamConfig, StreamJob, wanted
 from pricewire.errors import FeedFull, InvalidParameter, NotFound, TooManyJobs
+from pricewire.services.kept_jobs import KeptJobs
 
 MAX_STREAMS = 1_000
-
-Change = Callable[[StreamJob, Sequence[StreamJob]], StreamJob]
-"""Makes of a job, beside all others, what is to be kept; may raise."""
-
-
-class StreamJobStore(Protocol):
-    """Keeps streaming jobs. All of it raises StoreError."""
-
-    async def add(self, job: StreamJob, change: Change) -> StreamJob:
-        """Keep what `change` makes of `job`; one after the other with every `add` and `change`."""
-        ...
-
-    async def change(self, job_id: UUID, change: Change) -> StreamJob | None:
-        """Replace a job by what `change` makes of it; None: there is no such job."""
-        ...
-
-    async def delete(self, job_id: UUID) -> bool: ...
-
-    async def get(self, job_id: UUID) -> StreamJob | None: ...
-
-    async def all(self) -> list[StreamJob]:
-        """Return all jobs, the oldest first."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +48,7 @@ class StreamJobs:
 
     def __init__(
         self,
-        store: StreamJobStore,
+        store: KeptJobs[StreamJob],
         *,
         feeds: Mapping[str, Streamable],
         clock: Callable[[], datetime],

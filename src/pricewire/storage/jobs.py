@@ -28,7 +28,8 @@ from sqlalchemy import (
 )
 
 from pricewire.domain.job import Job, JobConfig, JobStatus, claimed
-from pricewire.services.jobs import Change, Claim
+from pricewire.services.jobs import Claim
+from pricewire.services.kept_jobs import Change
 from pricewire.storage.database import Database, Rank
 from pricewire.storage.tables import jobs, polls
 
@@ -44,7 +45,7 @@ class SqlJobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, job: Job, change: Change) -> Job:
+    async def add(self, job: Job, change: Change[Job]) -> Job:
         def work(connection: Connection) -> Job:
             take_turns(connection)
             new = change(job, _read(connection, _ALL))
@@ -53,7 +54,7 @@ class SqlJobs:
 
         return await self._database.write(Rank.OTHER, work)
 
-    async def change(self, job_id: UUID, change: Change) -> Job | None:
+    async def change(self, job_id: UUID, change: Change[Job]) -> Job | None:
         def work(connection: Connection) -> Job | None:
             take_turns(connection)
             found = _read(connection, _ALL.where(jobs.c.id == job_id).with_for_update())

@@ -1,4 +1,4 @@
-"""Streaming jobs in the database; fulfils `services.stream_jobs.StreamJobStore`.
+"""Streaming jobs in the database; fulfils `services.kept_jobs.KeptJobs`.
 
 They are rows of the table of jobs, of kind `stream`; `next_due` is since when one is wanted, and
 what only polling needs stands still in them.
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, delete, insert, select, update
 
 from pricewire.domain.job import JobStatus
 from pricewire.domain.stream_job import StreamConfig, StreamJob
-from pricewire.services.stream_jobs import Change
+from pricewire.services.kept_jobs import Change
 from pricewire.storage.database import Database, Rank
 from pricewire.storage.jobs import take_turns
 from pricewire.storage.tables import jobs
@@ -37,7 +37,7 @@ class SqlStreamJobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, job: StreamJob, change: Change) -> StreamJob:
+    async def add(self, job: StreamJob, change: Change[StreamJob]) -> StreamJob:
         def work(connection: Connection) -> StreamJob:
             take_turns(connection)
             new = change(job, _read(connection, _ALL))
@@ -46,7 +46,7 @@ class SqlStreamJobs:
 
         return await self._database.write(Rank.OTHER, work)
 
-    async def change(self, job_id: UUID, change: Change) -> StreamJob | None:
+    async def change(self, job_id: UUID, change: Change[StreamJob]) -> StreamJob | None:
         def work(connection: Connection) -> StreamJob | None:
             take_turns(connection)
             found = _read(connection, _ALL.where(jobs.c.id == job_id).with_for_update())
