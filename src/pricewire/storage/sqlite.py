@@ -1,15 +1,14 @@
 """SQLite in threads of its own; fulfils `Database`.
 
-Invariants: one writing connection in one thread, which also makes the checkpoints, taken in turns
-by rank; every writing transaction is BEGIN IMMEDIATE with WAL and synchronous=FULL. A transaction
-is one hop to the thread: over an async driver each statement would be one, at four times the cost.
+Invariants: one writing connection in one thread (`sqlite_writer`), which also makes the
+checkpoints; every writing transaction is BEGIN IMMEDIATE with WAL and synchronous=FULL. A
+transaction is one hop to the thread: over an async driver each statement would be one, at four
+times the cost.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 
 from pricewire.storage.database import Database, Rank, Session, Snapshot, T, Work, translated
+from pricewire.storage.sqlite_writer import SqliteWriter
 
 READERS = 3
 # Without recursive triggers REPLACE would delete rows of append-only tables unseen.
@@ -38,13 +38,12 @@ class SqliteDatabase(Database):
 
     def __init__(self, url: str) -> None:
         sqlite_path(url).parent.mkdir(parents=True, exist_ok=True)
-        self._writer = _engine(url, 1, "PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL")
+        writing = _engine(url, 1, "PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL")
+        self._writer = SqliteWriter(writing)
         self._readers = _engine(url, READERS, "PRAGMA query_only=ON")
-        self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._read_threads = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
-        self._turn = Turn()
 
-        @event.listens_for(self._writer, "begin")
+        @event.listens_for(writing, "begin")
         def begin_immediate(connection: Any) -> None:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -56,12 +55,7 @@ class SqliteDatabase(Database):
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, in_thread)
 
     async def write(self, rank: Rank, work: Work[T]) -> T:
-        def in_thread() -> T:
-            with translated(), self._writer.begin() as connection:
-                return work(connection)
-
-        async with self._turn.taken(rank):
-            return await asyncio.get_running_loop().run_in_executor(self._write_thread, in_thread)
+        return await self._writer.write(rank, work)
 
     @asynccontextmanager
     async def shard_session(
@@ -82,10 +76,9 @@ class SqliteDatabase(Database):
             await session.aclose()
 
     async def aclose(self) -> None:
-        self._write_thread.shutdown()
+        await self._writer.aclose()
         self._read_threads.shutdown()
         self._readers.dispose()
-        self._writer.dispose()
 
 
 class _Snapshot:
@@ -104,43 +97,6 @@ class _Snapshot:
 
     async def aclose(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._threads, self._connection.close)
-
-
-class Turn:
-    """A lock whose waiters are served by rank, and within a rank in order of arrival."""
-
-    def __init__(self) -> None:
-        self._taken = False
-        self._order = itertools.count()
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-
-    @asynccontextmanager
-    async def taken(self, rank: Rank) -> AsyncIterator[None]:
-        if self._taken:
-            await self._wait(rank)
-        self._taken = True
-        try:
-            yield
-        finally:
-            self._pass_on()
-
-    async def _wait(self, rank: Rank) -> None:
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (rank, next(self._order), place))
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                self._pass_on()
-            raise
-
-    def _pass_on(self) -> None:
-        while self._waiting:
-            _, _, place = heapq.heappop(self._waiting)
-            if not place.done():
-                place.set_result(None)
-                return
-        self._taken = False
 
 
 def sqlite_path(url: str) -> Path:
