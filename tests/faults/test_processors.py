@@ -45,6 +45,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.mark.timeout(120 + 10 * KILLS)
 def test_averages_stay_exact_while_processors_are_killed(
     cluster: Cluster, postgres: LocalPostgres, tmp_path: Path
 ) -> None:

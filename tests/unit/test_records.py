@@ -297,6 +297,10 @@ _MORE = st.lists(
 )
 
 
+def with_id(event_id: bytes | None) -> list[tuple[str, bytes | None]]:
+    return [HEADERS[0], ("ce_id", event_id), *HEADERS[2:]]
+
+
 @st.composite
 def nearly_usual(draw: st.DrawFn) -> Message:
     """A record as the relay writes it, but for a few things."""
@@ -306,7 +310,7 @@ def nearly_usual(draw: st.DrawFn) -> Message:
             value = value.replace(usual, draw(st.sampled_from(others)))
     headers: list[tuple[str, bytes | None]] = list(HEADERS)
     if draw(st.integers(0, 3)) == 0:
-        headers[1] = ("ce_id", draw(st.sampled_from(_IDS)))
+        headers = with_id(draw(st.sampled_from(_IDS)))
     if draw(st.integers(0, 5)) == 0:
         headers[draw(st.integers(0, 4))] = (draw(st.sampled_from(_NAMES)), b"1")
     if draw(st.integers(0, 3)) == 0:
@@ -315,16 +319,23 @@ def nearly_usual(draw: st.DrawFn) -> Message:
 
 
 @settings(max_examples=500)
-@given(nearly_usual())
-def test_the_quick_way_and_the_careful_one_give_the_same(message: Message) -> None:
-    [carefully] = read(message)
-    # By now the reader knows symbol, source and whatever further headers there are.
-    known = [Message(), Message(headers=[*HEADERS, *message.headers()[5:]])]
-    quickly = read(*known, message)[-1]
-    assert quickly == carefully
-    if isinstance(quickly, PriceTick) and isinstance(carefully, PriceTick):
-        assert str(quickly.price) == str(carefully.price)
-        assert quickly.timestamp.tzinfo is UTC
+@given(st.lists(nearly_usual(), min_size=1, max_size=4))
+def test_the_quick_way_and_the_careful_one_give_the_same(messages: list[Message]) -> None:
+    # What stands before a record, its reader knows: symbol, source, number, further headers.
+    known = [Message(), *(Message(headers=[*HEADERS, *one.headers()[5:]]) for one in messages)]
+    found = read(*known, *messages)[len(known) :]
+    for message, quickly in zip(messages, found, strict=True):
+        [carefully] = read(message)
+        assert quickly == carefully
+        if isinstance(quickly, PriceTick) and isinstance(carefully, PriceTick):
+            assert str(quickly.price) == str(carefully.price)
+            assert quickly.timestamp.tzinfo is UTC
+
+
+@pytest.mark.parametrize("numbers", [[1, 2, 3], [0, 1], [7, 9, 10, 10, 3, 4]])
+def test_each_number_is_its_own_whatever_stood_before(numbers: list[int]) -> None:
+    found = read(*(Message(headers=with_id(b"AAPL~%d" % number)) for number in numbers))
+    assert [one.sequence for one in found if isinstance(one, PriceTick)] == numbers
 
 
 @pytest.mark.parametrize("price", [b"112.1300", b"112", b"1e2"])

@@ -41,7 +41,7 @@ _SPEC = re.compile(r"(sma|ema|wma):(([1-9][0-9]{0,5})([smhd]?))")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _ZERO = Decimal(0)
 _add, _subtract, _multiply = _EXACT.add, _EXACT.subtract, _EXACT.multiply
-_divide, _quantize = _EXACT.divide, _EXACT.quantize
+_fma, _divide, _quantize = _EXACT.fma, _EXACT.divide, _EXACT.quantize
 _divide_quickly, _quantize_quickly = _QUICK.divide, _QUICK.quantize
 
 
@@ -235,30 +235,38 @@ class SimpleWindow(_CountWindow[P]):
         super().__init__(count, state)
         # One over a divisor of 10,000 has no more places than the answer: nothing is to be rounded.
         factor, rest = divmod(10**PLACES, count)
-        self._factor = None if rest else Decimal(factor).scaleb(-PLACES)
+        self._factor = _ZERO if rest else Decimal(factor).scaleb(-PLACES)
+        self._exact: Decimal | None = None
+        """The mean of a full window that is never rounded; then the sum is not kept."""
+        self._mean()
 
     def push(self, entry: P) -> Decimal | None:
-        # `_take` and `_mean` in one, for speed: this is the average that nearly everybody has.
-        price, entries = entry.price, self._entries
-        if not price.same_quantum(self._quantum):
-            self._note_places(price)
-        entries.append(entry)
-        total = _add(self._sum, price)
-        if len(entries) > self._count:
-            total = _subtract(total, entries.popleft().price)
-        self._sum = total
-        if len(entries) < self._count:
-            return None
-        factor = self._factor
-        return self._mean() if factor is None else _multiply(total, factor)
+        # This is the average that nearly everybody has, and two operations are all it takes.
+        exact = self._exact
+        if exact is not None:
+            price, entries = entry.price, self._entries
+            entries.append(entry)
+            change = _subtract(price, entries.popleft().price)
+            self._exact = exact = _fma(change, self._factor, exact)
+            return exact
+        return self._mean() if self._take(entry) else None
 
     def value(self) -> Decimal | None:
-        return self._mean() if self._is_warm else None
+        return self._mean()
 
-    def _mean(self) -> Decimal:
-        if self._factor is not None:
-            return _multiply(self._sum, self._factor)
-        return self._rounded(self._sum, self._divisor)
+    def state(self) -> WindowState[P]:
+        if self._exact is not None:
+            self._places = -int(self._exact.as_tuple().exponent) - PLACES
+        return super().state()
+
+    def _mean(self) -> Decimal | None:
+        if not self._is_warm:
+            return None
+        if not self._factor:
+            return self._rounded(self._sum, self._divisor)
+        if self._exact is None:
+            self._exact = _multiply(self._sum, self._factor)
+        return self._exact
 
 
 class WeightedWindow(_CountWindow[P]):
@@ -269,7 +277,7 @@ class WeightedWindow(_CountWindow[P]):
         self._weights = Decimal(count * (count + 1) // 2)
         self._weighted = _ZERO
         for weight, entry in enumerate(self._entries, 1):
-            self._weighted = _EXACT.fma(entry.price, Decimal(weight), self._weighted)
+            self._weighted = _fma(entry.price, Decimal(weight), self._weighted)
 
     def push(self, entry: P) -> Decimal | None:
         if len(self._entries) == self._count:
@@ -277,7 +285,7 @@ class WeightedWindow(_CountWindow[P]):
             self._weighted = _subtract(self._weighted, self._sum)
         self._take(entry)
         weight = Decimal(len(self._entries))
-        self._weighted = _EXACT.fma(entry.price, weight, self._weighted)
+        self._weighted = _fma(entry.price, weight, self._weighted)
         return self.value()
 
     def value(self) -> Decimal | None:
@@ -302,7 +310,7 @@ class ExponentialWindow(_CountWindow[P]):
         if self._ema is None:
             dividend, divisor = self._sum, self._divisor
         else:
-            dividend = _EXACT.fma(self._ema, self._keep, _EXACT.multiply(entry.price, Decimal(2)))
+            dividend = _fma(self._ema, self._keep, _multiply(entry.price, Decimal(2)))
             divisor = self._whole
         self._ema = _quantize(_divide(dividend, divisor), _unit(self._places + EMA_PLACES))
         return self.value()

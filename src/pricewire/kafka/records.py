@@ -44,7 +44,9 @@ _PRECISIONS: dict[bytes | None, Precision] = {
 }
 
 
-_ZERO = Decimal(0)
+_LOWEST = Decimal(1).scaleb(-MAX_PRICE_DIGITS)
+_HIGHEST = Decimal(1).scaleb(MAX_PRICE_DIGITS + 1)
+_A, _B, _C, _D, _E = USUAL_HEADERS
 # What reading a record that is not as usual may raise: other headers, none, or none that we know; a
 # tombstone; no price event; digits that are none.
 _UNUSUAL = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, msgspec.DecodeError)
@@ -78,6 +80,8 @@ class RecordReader:
         self._others = f"/kafka/{topic_id}"
         # What a symbol, a source or further headers must look like is looked at once for each.
         self._symbols: dict[bytes, str] = {}
+        # The last sequence of each symbol: to compare with what comes next is quicker than to read.
+        self._numbers: dict[bytes, int] = {}
         self._sources: dict[bytes, str] = {}
         self._extras: dict[tuple[tuple[str, bytes | None], ...], Precision] = {}
 
@@ -89,7 +93,7 @@ class RecordReader:
         give the same.
         """
         symbols, sources, extras, mark = self._symbols, self._sources, self._extras, self._mark
-        second = Precision.SECOND
+        numbers, second = self._numbers, Precision.SECOND
         records: list[Record] = []
         for message in messages:
             try:
@@ -97,19 +101,25 @@ class RecordReader:
                 if len(headers) != _FIVE:
                     precision, headers = extras[tuple(headers[_FIVE:])], headers[:_FIVE]
                 (a, _), (b, event_id), (c, _), (d, ce_source), (e, _) = headers
-                symbol, source = symbols[message.key()], sources[ce_source]
+                key = message.key()
+                symbol, source = symbols[key], sources[ce_source]
                 value, event_id = message.value(), event_id.decode()
                 event = decode_usual_price_event(value)
-                price, timestamp = Decimal(bytes(event.price).decode()), event.timestamp
-                sequence = int(event_id[len(symbol) + len(mark) :])
+                price, timestamp = Decimal(str(event.price, "ascii")), event.timestamp
+                sequence = numbers[key] + 1
+                if event_id != f"{symbol}{mark}{sequence}":
+                    sequence = _jumped(event_id, f"{symbol}{mark}")
+                numbers[key] = sequence
                 is_usual = (
-                    (a, b, c, d, e) == USUAL_HEADERS
+                    a == _A
+                    and b == _B
+                    and c == _C
+                    and d == _D
+                    and e == _E
                     and len(value) <= MAX_USUAL_BYTES
-                    and event_id == f"{symbol}{mark}{sequence}"
                     and 0 <= sequence <= MAX_SEQUENCE
                     and event.symbol == symbol
-                    and price > _ZERO
-                    and -MAX_PRICE_DIGITS <= price.adjusted() <= MAX_PRICE_DIGITS
+                    and _LOWEST <= price < _HIGHEST
                     and timestamp.tzinfo is UTC
                     and event.raw_response_id.encode().translate(_SHAPE) == _SHAPE_OF_AN_ID
                 )
@@ -207,6 +217,7 @@ class RecordReader:
             raise _Unreadable("key", f"the key is {symbol}, the symbol {named[:64]!r}")
         if len(self._symbols) < MAX_CACHED:
             self._symbols[key] = symbol
+            self._numbers[key] = 0
         return symbol
 
 
@@ -231,6 +242,18 @@ def _sequence(event_id: str, mark: str) -> int:
     raise _Unreadable(
         "schema", f"{event_id[:64]!r} is no event id here: it is <symbol>{mark}<sequence>"
     )
+
+
+def _jumped(event_id: str, before: str) -> int:
+    """Return the sequence of an id as we write them.
+
+    Raises:
+        ValueError: it is none.
+    """
+    sequence = int(event_id[len(before) :])
+    if event_id != f"{before}{sequence}":
+        raise ValueError(event_id)
+    return sequence
 
 
 def _checked_symbol(key: bytes) -> str:
