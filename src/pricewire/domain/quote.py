@@ -144,8 +144,14 @@ def check_price(price: Decimal, symbol: str) -> None:
     """
     if not price.is_finite() or price <= 0:
         raise NotAPrice(f"{price} is no price of {symbol}: it must be above zero")
-    if max(abs(price.adjusted()), len(price.as_tuple().digits)) > MAX_PRICE_DIGITS:
+    # The text has all of its digits, and is had at a tenth of what the digits alone cost.
+    is_long = len(str(price)) > MAX_PRICE_DIGITS
+    if abs(price.adjusted()) > MAX_PRICE_DIGITS or (is_long and _digits(price) > MAX_PRICE_DIGITS):
         raise NotAPrice(f"the price of {symbol} has over {MAX_PRICE_DIGITS} digits")
+
+
+def _digits(price: Decimal) -> int:
+    return len(price.as_tuple().digits)
 
 
 def check_time(moment: datetime, nanosecond: int, symbol: str) -> None:
@@ -154,7 +160,7 @@ def check_time(moment: datetime, nanosecond: int, symbol: str) -> None:
     Raises:
         NotAPrice: it is naive, not in UTC, or absurd.
     """
-    if moment.utcoffset() != timedelta(0):
+    if moment.tzinfo is not UTC and moment.utcoffset() != timedelta(0):
         raise NotAPrice(f"{moment} of {symbol} is not in UTC")
     if moment < _EARLIEST or not 0 <= nanosecond <= 999:
         raise NotAPrice(f"{moment} and {nanosecond} ns is no market time of {symbol}")

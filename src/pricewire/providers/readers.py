@@ -182,7 +182,8 @@ def rfc3339(value: object) -> Stamp | None:
     nanoseconds = int(digits.ljust(9, "0"))
     try:
         local = datetime.fromisoformat(f"{match[1]}T{match[2]}{match[4]}")
-        moment = local.astimezone(UTC) + timedelta(microseconds=nanoseconds // 1000)
+        utc = local if local.tzinfo is UTC else local.astimezone(UTC)
+        moment = utc + timedelta(microseconds=nanoseconds // 1000)
     except (ValueError, OverflowError):
         return None
     return Stamp(moment, _BY_DIGITS[(len(digits) + 2) // 3], nanoseconds % 1000)
