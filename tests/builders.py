@@ -17,7 +17,7 @@ from pricewire.domain.event import Draft, EventId, Publication
 from pricewire.domain.frames import FrameBatch, frame_id, new_batch_id
 from pricewire.domain.quote import Fetched, Precision, Quote, RawResponse
 from pricewire.kafka.codec import encode_price_event
-from pricewire.services.feeds import FeedFence, FeedSymbolState
+from pricewire.services.feeds.kept import FeedFence, FeedSymbolState
 from pricewire.services.recording import Entry, Fence, Overtaken, Written
 from pricewire.storage.database import Database, Rank
 from tests.conftest import open_database

@@ -38,10 +38,10 @@ from pricewire.errors import (
     StoreUnavailable,
     UnknownSymbol,
 )
-from pricewire.services.feed_owner import FeedMeans, FeedRules
-from pricewire.services.feed_ports import Filling
-from pricewire.services.feed_run import FeedRun
-from pricewire.services.feeds import FeedClaim, FeedFence, FeedStatus, FeedSymbolState
+from pricewire.services.feeds.kept import FeedClaim, FeedFence, FeedStatus, FeedSymbolState
+from pricewire.services.feeds.owner import FeedMeans, FeedRules
+from pricewire.services.feeds.ports import Filling
+from pricewire.services.feeds.run import FeedRun
 from pricewire.services.recording import Door
 from tests.builders import make_quote, make_raw
 

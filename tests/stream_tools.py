@@ -14,9 +14,9 @@ from decimal import Decimal
 from typing import Any
 
 from pricewire.domain.position import Offsets, StreamTopic
-from pricewire.services.catching_up import Gap, Piece
-from pricewire.services.live import LiveEvent, Subscription
-from pricewire.services.readers import EndReason
+from pricewire.services.live.catching_up import Gap, Piece
+from pricewire.services.live.events import LiveEvent, Subscription
+from pricewire.services.live.readers import EndReason
 
 
 class LineFraming:

@@ -53,6 +53,7 @@ from pricewire.services.fetching import Provider
 from pricewire.services.history import HistoryDoor
 from pricewire.services.jobs import Jobs
 from pricewire.services.latest import LatestPrice
+from pricewire.services.live.streaming import Streaming
 from pricewire.services.polling import Polling
 from pricewire.services.prices import StoredSeries
 from pricewire.services.processing import ProcessorStatus
@@ -60,7 +61,6 @@ from pricewire.services.receipts import Receipts
 from pricewire.services.recent_lag import RecentLag
 from pricewire.services.recording import Door
 from pricewire.services.sessions import Sessions
-from pricewire.services.streaming import Streaming
 from pricewire.settings import Settings
 from pricewire.storage.event_tables import HISTORY
 from pricewire.storage.history import SqlHistoryStore

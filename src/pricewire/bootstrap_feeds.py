@@ -19,9 +19,9 @@ from pricewire.providers.feed_anatomy import Feed
 from pricewire.providers.feed_catalogue import FEEDS
 from pricewire.providers.live_feed import LiveFeed, Rest
 from pricewire.providers.rest import RestProvider
-from pricewire.services.feed_owner import FeedMeans, FeedRules
-from pricewire.services.feed_run import FeedRun
-from pricewire.services.feeding import Feeding
+from pricewire.services.feeds.driver import Feeding
+from pricewire.services.feeds.owner import FeedMeans, FeedRules
+from pricewire.services.feeds.run import FeedRun
 from pricewire.services.fetching import Provider
 from pricewire.services.recording import Door
 from pricewire.services.stream_jobs import Streamable, StreamJobs

@@ -14,10 +14,10 @@ from pricewire.kafka.client import Connection
 from pricewire.kafka.live import LiveFollower
 from pricewire.kafka.live_topics import LiveTopics
 from pricewire.kafka.topic import KafkaTopic
-from pricewire.services.broadcast import Pace
-from pricewire.services.following import Follower, Listener
-from pricewire.services.live import Slow
-from pricewire.services.streaming import Streaming
+from pricewire.services.live.broadcast import Pace
+from pricewire.services.live.events import Slow
+from pricewire.services.live.following import Follower, Listener
+from pricewire.services.live.streaming import Streaming
 from pricewire.settings import Settings
 
 

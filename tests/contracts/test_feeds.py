@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import insert, select
 
-from pricewire.services.feeds import FeedClaim, FeedFence, FeedStatus, FeedSymbolState
+from pricewire.services.feeds.kept import FeedClaim, FeedFence, FeedStatus, FeedSymbolState
 from pricewire.storage.database import Database
 from pricewire.storage.feeds import SqlFeeds
 from pricewire.storage.recording import SqlRecordingStore

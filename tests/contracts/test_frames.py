@@ -22,7 +22,7 @@ from pricewire.domain.event import EventId, RecordedPrice
 from pricewire.domain.frames import FrameBatch, frame_id, new_batch_id
 from pricewire.errors import FeedOvertaken, NotFound, RecordRefused, StoreUnavailable
 from pricewire.kafka.codec import encode_price_event
-from pricewire.services.feeds import FeedFence, FeedSymbolState
+from pricewire.services.feeds.kept import FeedFence, FeedSymbolState
 from pricewire.services.receipts import Receipts
 from pricewire.services.recording import Door, Entry, Overtaken, RecordingStore, Written
 from pricewire.settings import Settings

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pricewire.domain.position import Place, StreamTopic
-from pricewire.services.broadcast import Broadcast, Counts, Pace
-from pricewire.services.live import LiveEvent, Slow, Subscription
-from pricewire.services.readers import ROOM_BYTES, EndReason, Reader
-from pricewire.services.recent import Recent
+from pricewire.services.live.broadcast import Broadcast, Counts, Pace
+from pricewire.services.live.events import LiveEvent, Slow, Subscription
+from pricewire.services.live.readers import ROOM_BYTES, EndReason, Reader
+from pricewire.services.live.recent import Recent
 from tests.stream_tools import LINES, FakeWire, event
 
 PRICES = (StreamTopic.PRICES,)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from pricewire.domain.position import Place, StreamTopic, parse_position
-from pricewire.services import catching_up, recent
-from pricewire.services.broadcast import Broadcast, Counts, Pace
-from pricewire.services.catching_up import CatchingUp, taken_up
-from pricewire.services.live import LiveEvent, Slow, Subscription
-from pricewire.services.readers import Reader
-from pricewire.services.recent import Recent
+from pricewire.services.live import catching_up, recent
+from pricewire.services.live.broadcast import Broadcast, Counts, Pace
+from pricewire.services.live.catching_up import CatchingUp, taken_up
+from pricewire.services.live.events import LiveEvent, Slow, Subscription
+from pricewire.services.live.readers import Reader
+from pricewire.services.live.recent import Recent
 from tests.stream_tools import LINES, FakeLog, FakeWire
 
 PRICES, AVERAGES, CANDLES = StreamTopic

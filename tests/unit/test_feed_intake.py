@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricewire.domain.feed import Tick
-from pricewire.services import feed_intake
-from pricewire.services.feed_intake import Batch, Intake, halves
-from pricewire.services.feeds import FeedSymbolState
+from pricewire.services.feeds import intake as feed_intake
+from pricewire.services.feeds.intake import Batch, Intake, halves
+from pricewire.services.feeds.kept import FeedSymbolState
 from tests.builders import make_quote, make_raw
 from tests.feed_fakes import START, want
 

@@ -10,8 +10,8 @@ import pytest
 
 from pricewire.domain.stream_job import Want
 from pricewire.errors import ProviderDown
-from pricewire.services import feed_intake
-from pricewire.services.feed_owner import LEASE, pause_after
+from pricewire.services.feeds import intake as feed_intake
+from pricewire.services.feeds.owner import LEASE, pause_after
 from tests.fakes import in_virtual_time, until
 from tests.feed_fakes import START, FakeVendor, Market, clock, running, want
 

@@ -13,7 +13,7 @@ from websockets.uri import parse_uri
 
 from pricewire.domain.position import Place, StreamTopic
 from pricewire.errors import InvalidRequest
-from pricewire.services.live import Slow, Subscription
+from pricewire.services.live.events import Slow, Subscription
 from pricewire.web.stream_frames import SSE, WEBSOCKET
 from pricewire.web.stream_request import MAX_SYMBOLS, Asked, asked
 

@@ -11,12 +11,12 @@ import pytest
 
 from pricewire.domain.position import Place, StreamTopic
 from pricewire.errors import KafkaUnavailable, ShuttingDown, TooManyReaders
-from pricewire.services import streaming
-from pricewire.services.broadcast import Pace
-from pricewire.services.following import Listener
-from pricewire.services.live import Slow, Subscription
-from pricewire.services.readers import EndReason, Reader
-from pricewire.services.streaming import Streaming
+from pricewire.services.live import streaming
+from pricewire.services.live.broadcast import Pace
+from pricewire.services.live.events import Slow, Subscription
+from pricewire.services.live.following import Listener
+from pricewire.services.live.readers import EndReason, Reader
+from pricewire.services.live.streaming import Streaming
 from tests.stream_tools import LINES, FakeLog, FakeWire, event
 
 PRICES = (StreamTopic.PRICES,)

@@ -1,7 +1,8 @@
 """The last price of a symbol, at most once in a while; pure, over given times.
 
-`services.feeding` keeps one for each symbol whose jobs want it. Invariant: what is given out last
-is the last that came: it is held until its time has come, and is left out only for a newer one.
+`services.feeds.driver` keeps one for each symbol whose jobs want it. Invariant: what is given out
+last is the last that came: it is held until its time has come, and is left out only for a newer
+one.
 """
 
 from __future__ import annotations

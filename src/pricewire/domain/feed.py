@@ -1,8 +1,8 @@
 """Feeds: what a vendor's websocket says, and how ticks are told apart; values, no I/O.
 
-Feeds' protocols in `providers` make these values, `services.feeding` acts on them. Invariant: a
-tick has the exact digits and the market's time of its frame, as every quote has, and `number` only
-where the vendor counts a symbol's trades one by one.
+Feeds' protocols in `providers` make these values, `services.feeds.driver` acts on them. Invariant:
+a tick has the exact digits and the market's time of its frame, as every quote has, and `number`
+only where the vendor counts a symbol's trades one by one.
 """
 
 from __future__ import annotations

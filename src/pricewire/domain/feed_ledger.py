@@ -1,6 +1,6 @@
 """Which ticks of a symbol were seen, so that none is recorded twice and no gap goes unseen; pure.
 
-`services.feeding` keeps one ledger for each symbol of a feed, and its state beside the ticks.
+`services.feeds.driver` keeps one ledger for each symbol of a feed, and its state beside the ticks.
 Where the vendor counts a symbol's trades, the count tells repetitions and gaps exactly; where
 trades only have ids, the last ones are remembered; where they have neither, every tick is new.
 Invariant: memory does not grow with the number of ticks.

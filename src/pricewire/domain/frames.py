@@ -1,9 +1,9 @@
 """Frames of feeds: how a batch of them is named and packed, and one is found in it; pure.
 
-`services.feeding` makes batches, `storage.frames` keeps them. A batch's id is a UUIDv7 whose low 16
-bits are zero, and its frame i has the id after so many: so an event names its very frame, and the
-name says in which batch it is. Invariant: a frame comes out of its batch byte for byte, with the
-microsecond at which it was received.
+`services.feeds.owner` makes batches, `storage.frames` keeps them. A batch's id is a UUIDv7 whose
+low 16 bits are zero, and its frame i has the id after so many: so an event names its very frame,
+and the name says in which batch it is. Invariant: a frame comes out of its batch byte for byte,
+with the microsecond at which it was received.
 """
 
 from __future__ import annotations

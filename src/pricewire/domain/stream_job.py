@@ -1,7 +1,7 @@
 """Streaming jobs: whose ticks are wanted, and how often; pure.
 
-`services.stream_jobs` keeps them, `services.feeding` has their feeds connected. Several jobs may
-want the same symbol: there is one event for each tick all the same. Invariant: a symbol is
+`services.stream_jobs` keeps them, `services.feeds.driver` has their feeds connected. Several jobs
+may want the same symbol: there is one event for each tick all the same. Invariant: a symbol is
 conflated only as far as all of its active jobs want it so.
 """
 

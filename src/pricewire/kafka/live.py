@@ -26,8 +26,8 @@ from pricewire.kafka.live_records import ReadMessages, readers_of
 from pricewire.kafka.live_topics import LiveTopics, Seen
 from pricewire.kafka.log_reader import LogReader
 from pricewire.kafka.trouble import explain
-from pricewire.services.following import Listener
-from pricewire.services.live import LiveEvent
+from pricewire.services.live.events import LiveEvent
+from pricewire.services.live.following import Listener
 
 POLL_SECONDS = 0.2
 BATCH = 500

@@ -14,7 +14,7 @@ import msgspec
 
 from pricewire.domain.position import StreamTopic
 from pricewire.kafka.records import NOT_TO_COUNT, RecordReader
-from pricewire.services.live import LiveEvent
+from pricewire.services.live.events import LiveEvent
 from pricewire.services.processing import PriceTick
 
 _encode = msgspec.json.Encoder().encode

@@ -20,8 +20,8 @@ from pricewire.domain.position import Offsets, StreamTopic
 from pricewire.errors import KafkaUnavailable, ShuttingDown
 from pricewire.kafka.client import Config
 from pricewire.kafka.trouble import explain
-from pricewire.services.catching_up import TURNS, Gap, Piece
-from pricewire.services.live import LiveEvent, Subscription
+from pricewire.services.live.catching_up import TURNS, Gap, Piece
+from pricewire.services.live.events import LiveEvent, Subscription
 
 TURN_RECORDS = 4_000
 TURN_BYTES = 1_048_576

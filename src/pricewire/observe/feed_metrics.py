@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from pricewire.services.feed_tally import STREAMING
-from pricewire.services.feeding import Feeding
+from pricewire.services.feeds.driver import Feeding
+from pricewire.services.feeds.tally import STREAMING
 
 _COUNTERS = {
     "ticks": ("pricewire_feed_ticks", "Ticks that were recorded."),

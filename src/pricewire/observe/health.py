@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from pricewire.errors import StoreError
-from pricewire.services.feed_tally import STREAMING
-from pricewire.services.feeding import Feeding
+from pricewire.services.feeds.driver import Feeding
+from pricewire.services.feeds.tally import STREAMING
 from pricewire.services.outage import KAFKA_AWAY, TOPIC_MISMATCH, ShardStatus
 from pricewire.services.polling import PollingStatus
 from pricewire.services.processing import ProcessorStatus

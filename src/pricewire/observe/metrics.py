@@ -14,12 +14,12 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from pricewire.observe.feed_metrics import feed_metrics
-from pricewire.services.feeding import Feeding
+from pricewire.services.feeds.driver import Feeding
 from pricewire.services.lag import PartitionLag
+from pricewire.services.live.streaming import StreamStatus
 from pricewire.services.outage import ShardStatus
 from pricewire.services.polling import PollingStatus
 from pricewire.services.processing import ProcessorStatus
-from pricewire.services.streaming import StreamStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

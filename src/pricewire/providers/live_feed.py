@@ -1,7 +1,7 @@
 """One vendor's feed with its keys: what to dial, how to speak, how to fill gaps by REST.
 
 The composition root makes one for each feed that can be connected; fulfils
-`services.feed_ports.VendorFeed`. Invariant: keys reach the wire and nothing else; the URL that is
+`services.feeds.ports.VendorFeed`. Invariant: keys reach the wire and nothing else; the URL that is
 told holds none.
 """
 
@@ -19,7 +19,7 @@ from pricewire.providers.anatomy import Answer
 from pricewire.providers.feed_anatomy import Feed, FeedProtocol, Fill, Gap, ending, refusal
 from pricewire.providers.rest import RestProvider, cleaned, without_secrets
 from pricewire.providers.socket import WebSocket, opened
-from pricewire.services.feed_ports import Filling
+from pricewire.services.feeds.ports import Filling
 
 FILL_SECONDS = 15.0
 

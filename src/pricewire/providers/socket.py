@@ -26,7 +26,7 @@ _SECURE: Final = {"ws": "http", "wss": "https"}
 
 
 class WebSocket:
-    """Fulfils `services.feed_ports.Socket`.
+    """Fulfils `services.feeds.ports.Socket`.
 
     Args:
         provider: for error texts.

@@ -32,7 +32,7 @@ from pricewire.errors import (
     StoreError,
     StoreUnavailable,
 )
-from pricewire.services.feeds import FeedFence, FeedSymbolState
+from pricewire.services.feeds.kept import FeedFence, FeedSymbolState
 
 MAX_GROUP = 256
 MAX_GROUP_PRICES = 2_000

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, select, update
 
-from pricewire.services.feeds import FeedClaim, FeedFence, FeedStatus, FeedSymbolState
+from pricewire.services.feeds.kept import FeedClaim, FeedFence, FeedStatus, FeedSymbolState
 from pricewire.services.recording import Entry
 from pricewire.storage.database import Database, Rank
 from pricewire.storage.tables import feed_symbols, feeds

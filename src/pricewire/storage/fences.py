@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, select
 
 from pricewire.errors import FeedOvertaken, PollOvertaken
-from pricewire.services.feeds import FeedFence
+from pricewire.services.feeds.kept import FeedFence
 from pricewire.services.recording import Entry, Fence, Overtaken
 from pricewire.storage.tables import feeds, jobs, polls
 

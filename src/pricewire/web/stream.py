@@ -20,8 +20,8 @@ from starlette.types import Receive, Scope, Send
 
 from pricewire.bootstrap import Services
 from pricewire.errors import InvalidRequest, PricewireError, ShuttingDown
-from pricewire.services.readers import EndReason, Reader
-from pricewire.services.streaming import Streaming
+from pricewire.services.live.readers import EndReason, Reader
+from pricewire.services.live.streaming import Streaming
 from pricewire.web import problems
 from pricewire.web.server import TRANSPORT
 from pricewire.web.stream_frames import SSE, WEBSOCKET, short

@@ -15,7 +15,7 @@ import msgspec
 
 from pricewire.bootstrap_feeds import Live
 from pricewire.domain.stream_job import StreamConfig, StreamJob
-from pricewire.services.feeds import FeedStatus, FeedSymbolState
+from pricewire.services.feeds.kept import FeedStatus, FeedSymbolState
 
 
 class StreamRequest(msgspec.Struct, forbid_unknown_fields=True, tag_field="kind", tag="stream"):

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, QueryParams
 from pricewire.domain.position import Position, StreamTopic, parse_position
 from pricewire.domain.symbol import MAX_SYMBOL_LENGTH, parse_symbol
 from pricewire.errors import InvalidParameter
-from pricewire.services.live import Slow, Subscription
+from pricewire.services.live.events import Slow, Subscription
 
 MAX_SYMBOLS = 1_000
 

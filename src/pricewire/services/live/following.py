@@ -13,11 +13,11 @@ from typing import Protocol
 import structlog
 
 from pricewire.domain.position import Position, StreamTopic
-from pricewire.services.broadcast import Broadcast, Counts, Pace
-from pricewire.services.catching_up import CatchingUp, Gap, Log, known, taken_up
-from pricewire.services.live import LiveEvent, Passed
-from pricewire.services.readers import EndReason, Reader
-from pricewire.services.recent import Recent
+from pricewire.services.live.broadcast import Broadcast, Counts, Pace
+from pricewire.services.live.catching_up import CatchingUp, Gap, Log, known, taken_up
+from pricewire.services.live.events import LiveEvent, Passed
+from pricewire.services.live.readers import EndReason, Reader
+from pricewire.services.live.recent import Recent
 
 RECENT_BYTES = 16_777_216
 MAX_SERIES = 100_000

@@ -1,6 +1,6 @@
 """What a feed's owner counts, and the status that is told of it; pure over given times.
 
-`services.feed_run` moves it along; the API and the metrics read statuses. Invariant: what counts
+`services.feeds.run` moves it along; the API and the metrics read statuses. Invariant: what counts
 ticks is the sum of the symbols' states, so that it never contradicts them.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pricewire.domain.feed_ledger import count
-from pricewire.services.feeds import FeedStatus, FeedSymbolState
+from pricewire.services.feeds.kept import FeedStatus, FeedSymbolState
 
 STREAMING = "streaming"
 RATE_SECONDS = 10

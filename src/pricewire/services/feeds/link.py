@@ -1,6 +1,6 @@
 """One connection of a feed, from opening to its end: speaks, listens, notices silence.
 
-`services.feed_run` makes one after the other. Nothing is read that has no room: then the vendor is
+`services.feeds.run` makes one after the other. Nothing is read that has no room: then the vendor is
 held up, and past a bound of time the connection is dropped rather than a tick. Invariant: every
 frame that was read and says more than that the connection lives is in the intake.
 """
@@ -27,9 +27,9 @@ from pricewire.domain.feed import (
     Unreadable,
 )
 from pricewire.errors import ProviderDown, ProviderError
-from pricewire.services.feed_intake import Intake
-from pricewire.services.feed_ports import Socket, VendorFeed
-from pricewire.services.feed_tally import STREAMING, Tally
+from pricewire.services.feeds.intake import Intake
+from pricewire.services.feeds.ports import Socket, VendorFeed
+from pricewire.services.feeds.tally import STREAMING, Tally
 
 SUBSCRIBING = "subscribing"
 STALL_SECONDS = 10.0

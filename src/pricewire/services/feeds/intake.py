@@ -1,6 +1,6 @@
 """What a feed said and is not recorded yet: frames, the ticks to record, where symbols are then.
 
-`services.feed_run` puts frames in and takes batches out. Pure but for memory; times are given.
+`services.feeds.run` puts frames in and takes batches out. Pure but for memory; times are given.
 Invariants: a batch's states are those after its last tick, so that what is recorded together fits
 together; what waits is counted, so that the feed can be held up before it is too much.
 """
@@ -18,7 +18,7 @@ from pricewire.domain.feed_ledger import FeedLedger, Judgement
 from pricewire.domain.frames import Frame
 from pricewire.domain.quote import Quote, RawResponse
 from pricewire.domain.stream_job import Wanted
-from pricewire.services.feeds import FeedSymbolState
+from pricewire.services.feeds.kept import FeedSymbolState
 
 MAX_BATCH_TICKS = 1_000
 MAX_BATCH_FRAMES = 4_000

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from pricewire.domain.position import Position, StreamTopic
 from pricewire.errors import KafkaUnavailable, ShuttingDown, TooManyReaders
-from pricewire.services.broadcast import Counts, Pace
-from pricewire.services.following import Following, OpenFollower
-from pricewire.services.live import Slow
-from pricewire.services.readers import EndReason, Reader
+from pricewire.services.live.broadcast import Counts, Pace
+from pricewire.services.live.events import Slow
+from pricewire.services.live.following import Following, OpenFollower
+from pricewire.services.live.readers import EndReason, Reader
 
 READY_SECONDS = 5.0
 IDLE_SECONDS = 30.0

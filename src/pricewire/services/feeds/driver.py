@@ -16,8 +16,8 @@ import structlog
 
 from pricewire.domain.stream_job import StreamJob, wanted
 from pricewire.errors import StoreError
-from pricewire.services.feed_run import FeedRun
-from pricewire.services.feeds import FeedStatus, FeedStore, FeedSymbolState
+from pricewire.services.feeds.kept import FeedStatus, FeedStore, FeedSymbolState
+from pricewire.services.feeds.run import FeedRun
 from pricewire.services.kept_jobs import KeptJobs
 
 LOOK_SECONDS = 2.0

@@ -1,7 +1,7 @@
 """A feed while this process has it: connects, records, renews; ends when nothing is wanted.
 
-`services.feed_run` makes one for each claim. Three loops beside each other: one stays connected and
-puts into the intake, one takes batches out and records them, one sees to all that is due each
+`services.feeds.run` makes one for each claim. Three loops beside each other: one stays connected
+and puts into the intake, one takes batches out and records them, one sees to all that is due each
 second. Invariant: what is recorded is recorded under the claim's epoch, in the intake's order, and
 nothing of a batch is recorded before the one in front of it.
 """
@@ -22,12 +22,12 @@ from pricewire.domain.frames import FrameBatch, new_batch_id
 from pricewire.domain.quote import Fetched
 from pricewire.domain.stream_job import Wanted
 from pricewire.errors import FeedOvertaken, ProviderError, RecordRefused, StoreError
-from pricewire.services.feed_filling import FeedFilling
-from pricewire.services.feed_intake import Batch, Filled, Intake, halves
-from pricewire.services.feed_link import Dropped, Link
-from pricewire.services.feed_ports import VendorFeed
-from pricewire.services.feed_tally import Tally
-from pricewire.services.feeds import FeedClaim, FeedStore
+from pricewire.services.feeds.filling import FeedFilling
+from pricewire.services.feeds.intake import Batch, Filled, Intake, halves
+from pricewire.services.feeds.kept import FeedClaim, FeedStore
+from pricewire.services.feeds.link import Dropped, Link
+from pricewire.services.feeds.ports import VendorFeed
+from pricewire.services.feeds.tally import Tally
 from pricewire.services.recording import Door
 
 LEASE = timedelta(seconds=10)

@@ -18,10 +18,10 @@ from typing import Protocol
 
 from pricewire.domain.position import Cursor, Offsets, Place, Position, StreamTopic
 from pricewire.errors import KafkaTrouble
-from pricewire.services.broadcast import PIECE_BYTES, Broadcast
-from pricewire.services.live import LiveEvent, Passed, Subscription
-from pricewire.services.readers import Framing, Reader, framed
-from pricewire.services.recent import Span
+from pricewire.services.live.broadcast import PIECE_BYTES, Broadcast
+from pricewire.services.live.events import LiveEvent, Passed, Subscription
+from pricewire.services.live.readers import Framing, Reader, framed
+from pricewire.services.live.recent import Span
 
 TURNS = 2
 """Readers for which the log is read at the same time."""

@@ -15,9 +15,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pricewire.services.live import LiveEvent, Passed, Slow, Subscription
-from pricewire.services.readers import Behind, EndReason, Framing, Reader, framed
-from pricewire.services.recent import Recent
+from pricewire.services.live.events import LiveEvent, Passed, Slow, Subscription
+from pricewire.services.live.readers import Behind, EndReason, Framing, Reader, framed
+from pricewire.services.live.recent import Recent
 
 FLUSH_SECONDS = 0.05
 AT_ONCE = 100

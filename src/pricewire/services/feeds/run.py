@@ -1,6 +1,6 @@
 """One vendor's feed, as far as this process may have it: claims it whenever it is wanted and free.
 
-`services.feeding` runs one for each feed. Invariant: of all processes one has the feed, by its
+`services.feeds.driver` runs one for each feed. Invariant: of all processes one has the feed, by its
 claim; one that is let go of has nothing left to record.
 """
 
@@ -14,10 +14,10 @@ import structlog
 
 from pricewire.domain.stream_job import Wanted
 from pricewire.errors import FeedOvertaken, StoreError
-from pricewire.services.feed_owner import LEASE, FeedMeans, FeedOwner
-from pricewire.services.feed_ports import VendorFeed
-from pricewire.services.feed_tally import Tally
-from pricewire.services.feeds import FeedClaim, FeedStatus, FeedSymbolState
+from pricewire.services.feeds.kept import FeedClaim, FeedStatus, FeedSymbolState
+from pricewire.services.feeds.owner import LEASE, FeedMeans, FeedOwner
+from pricewire.services.feeds.ports import VendorFeed
+from pricewire.services.feeds.tally import Tally
 
 LOOK_SECONDS = 2.0
 """How often is looked whether a feed that another process has has become free."""

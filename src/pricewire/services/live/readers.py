@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from pricewire.services.live import LiveEvent, Slow, Subscription
+from pricewire.services.live.events import LiveEvent, Slow, Subscription
 
 ROOM_BYTES = 65_536
 

@@ -1,6 +1,6 @@
 """Fills a feed's gaps: asks the vendor's REST endpoint for trades that never came, gap by gap.
 
-`services.feed_owner` asks it now and then. Invariant: a gap that nobody can fill is given up and
+`services.feeds.owner` asks it now and then. Invariant: a gap that nobody can fill is given up and
 counted as lost, in a bounded number of calls; what comes meanwhile is never asked for.
 """
 
@@ -13,8 +13,8 @@ from datetime import datetime
 import structlog
 
 from pricewire.errors import ProviderError, StoreError
-from pricewire.services.feed_intake import Intake
-from pricewire.services.feed_ports import Filling, VendorFeed
+from pricewire.services.feeds.intake import Intake
+from pricewire.services.feeds.ports import Filling, VendorFeed
 
 MAX_FILLED = 10_000
 """Numbers of one gap; a wider one is left as it is."""

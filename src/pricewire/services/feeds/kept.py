@@ -1,8 +1,8 @@
 """Feeds as they are kept: who owns one, how it fares, and where each of its symbols is.
 
-`services.feeding` owns feeds over these ports, the door writes symbols' states with their ticks,
-the API reads. Invariant: a feed has one owner at a time, whose epoch no other owner has; what is
-recorded or told under an older epoch is refused.
+`services.feeds.driver` owns feeds over these ports, the door writes symbols' states with their
+ticks, the API reads. Invariant: a feed has one owner at a time, whose epoch no other owner has;
+what is recorded or told under an older epoch is refused.
 """
 
 from __future__ import annotations

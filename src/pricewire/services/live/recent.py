@@ -19,7 +19,7 @@ from pricewire.domain.position import (
     StreamTopic,
     place_text,
 )
-from pricewire.services.live import LiveEvent, Passed, Subscription
+from pricewire.services.live.events import LiveEvent, Passed, Subscription
 
 EVENT_BYTES = 500
 """What an event takes in memory besides its data."""

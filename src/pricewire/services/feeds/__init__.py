@@ -1,0 +1,1 @@
+"""A vendor's live feed: from what jobs want to ticks at the door."""

@@ -1,0 +1,1 @@
+"""The live streams: what stands on the topics, to whoever reads along."""
