@@ -5,6 +5,7 @@ A document that names something which is gone, or misses what is new, fails here
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import subprocess
@@ -104,6 +105,31 @@ def api() -> FastAPI:
     [mounted] = [route.app for route in app.routes if isinstance(route, Mount)]
     assert isinstance(mounted, FastAPI)
     return mounted
+
+
+async def got(path: str) -> tuple[int, bytes]:
+    """Return what the application answers over its mounts, as a server would be given it."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    scope = {"type": "http", "method": "GET", "path": path, "headers": [], "root_path": ""}
+    await create_app(cast("Services", object()))(scope | {"query_string": b""}, receive, send)
+    return sent[0]["status"], b"".join(one.get("body", b"") for one in sent[1:])
+
+
+async def test_the_page_for_browsers_needs_nothing_from_elsewhere() -> None:
+    status, page = await got("/docs")
+    wanted = re.findall(r"""(?:src=|href=|url: )["']([^"']+)""", page.decode())
+    assert (status, "/openapi.json" in wanted, len(wanted) >= 4) == (200, True, True)
+    for url in wanted:
+        assert url[0] == "/" != url[1], url
+        status, body = await got(url)
+        assert (status, bool(body)) == (200, True), url
 
 
 def test_every_route_has_its_heading_and_every_heading_its_route() -> None:

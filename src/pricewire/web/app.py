@@ -7,7 +7,7 @@ live stream, which is no FastAPI function at all (docs/decisions/0024).
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route, WebSocketRoute
 
@@ -35,7 +35,11 @@ from pricewire.web.limits import BodyLimit
 def create_app(services: Services) -> Starlette:
     """Make the application; the services must outlive it."""
     latest_price = prices.latest_price_endpoint(services)
-    api = FastAPI(
+    # Its page for browsers comes with it: a service may have no internet, and loads no stranger's
+    # scripts into the browsers of those who run it.
+    api = FastAPIOffline(
+        redoc_url=None,
+        static_url="/docs-files",
         title="Pricewire",
         version=__version__,
         description="Fetch a price, store its raw answer, publish an exact event to Kafka.",
