@@ -54,6 +54,7 @@ def create_app(services: Services) -> Starlette:
     api.add_api_route(
         stream.PATH,
         stream.document,
+        summary="Live Stream",
         tags=["stream"],
         responses=problems.documented(422, 503),
         openapi_extra=stream_request.DOCUMENTATION,
