@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.main_job import machine
-from bench.streams_input import Input, create_topic, delete_topic, fill
+from bench.streams_input import Input, create_topic, delete_topic, fill, topics
 from bench.streams_peers import ALL, EXTRA, Job, Peer, Servers, servers, stop
 from bench.streams_watch import (
     Sample,
@@ -113,6 +113,7 @@ class Bench:
             RuntimeError: it failed.
             AssertionError: its averages are wrong.
         """
+        before = topics(self._servers)
         name = f"{peer.name}-{self._symbols}-{turn}"
         clock = {"message.timestamp.type": "LogAppendTime"}
         target = create_topic(self._servers, f"averages-{name}", **clock)
@@ -134,7 +135,9 @@ class Bench:
             raise RuntimeError(f"{error}\n{_last_words(job.home)}") from error
         finally:
             stop(process)
-            delete_topic(self._servers, target)
+            # Those of a peer's own too: the broker would tend them while the next one runs.
+            for left in topics(self._servers) - before:
+                delete_topic(self._servers, left)
 
     def _run(self, peer: Peer, job: Job, process: subprocess.Popen[bytes]) -> Result:
         began = time.time()

@@ -177,6 +177,12 @@ def delete_topic(servers: str, name: str) -> None:
     admin.delete_topics([name], operation_timeout=30)[name].result(30)
 
 
+def topics(servers: str) -> set[str]:
+    """Return the topics that are not the broker's own."""
+    found = AdminClient(client(servers)).list_topics(timeout=30).topics
+    return {name for name in found if not name.startswith("__")}
+
+
 def fill(servers: str, topic: str, symbols: int, count: int, say: Callable[[str], None]) -> Input:
     """Produce `count` events; return what their averages must come to."""
     began = time.monotonic()
