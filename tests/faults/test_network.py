@@ -88,7 +88,7 @@ def test_a_slow_and_narrow_line(net: Net) -> None:
         with Load(service, SYMBOLS, threads=2) as load:
             await_flow(service)
             with net.proxy.slow(delay_seconds=0.2, bytes_per_second=2_000):
-                eventually(lambda: waiting(service) >= 150, 40)
+                eventually(lambda: waiting(service) >= 300, 40)
                 await_more(load, 100)
             await_flow(service)
         net.assert_nothing_lost(service, load)

@@ -244,6 +244,8 @@ def test_the_command_line_shows_lag_and_dead_letters(service: Service) -> None:
     lag = cli(service, "lag")
     assert lag.returncode == 0, lag.stderr
     assert "averages" in lag.stdout
+    # Nobody wrote to price-history: there is no position, and no word for one.
+    assert "None" not in lag.stdout
     listed = cli(service, "dlq", "list", "--state", "open")
     assert "not_json" in listed.stdout
     nothing = cli(service, "dlq", "drop", "--error-class", "not_json")

@@ -33,7 +33,7 @@ def lag() -> None:
         [
             one["processor"],
             str(one["partition"]),
-            str(one["next_offset"]),
+            _offset(one["next_offset"]),
             str(one["end_offset"]),
             str(one["behind"]),
             f"{one['seconds']:.1f}",
@@ -110,9 +110,13 @@ def _print_letters(letters: list[dict[str, Any]]) -> None:
             letter["error_class"],
             letter["key"] or "",
             f"{letter['origin_topic']}/{letter['origin_partition']}/{letter['origin_offset']}",
-            str(letter.get("new_offset") or ""),
+            _offset(letter.get("new_offset")),
             letter["error"],
         ]
         for letter in letters
     ]
     print_table(("id", "state", "class", "key", "origin", "new offset", "error"), rows)
+
+
+def _offset(value: int | None) -> str:
+    return "" if value is None else str(value)
