@@ -50,6 +50,14 @@ async def held_writer(tmp_path: Path) -> AsyncIterator[Held]:
     engine = create_engine(f"sqlite:///{tmp_path / 'db'}", connect_args=arguments)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE noted (what TEXT PRIMARY KEY)"))
+        # Looked at when the transaction is committed, and not before.
+        noted_only = "TEXT REFERENCES noted DEFERRABLE INITIALLY DEFERRED"
+        connection.execute(text(f"CREATE TABLE referring (what {noted_only})"))
+
+    @event.listens_for(engine, "begin")
+    def look_at_references(connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+
     held = Held(engine)
     try:
         yield held
@@ -118,6 +126,23 @@ async def test_an_error_of_one_mark_is_its_own_and_the_others_are_written(tmp_pa
             await tasks[1]
         assert await tasks[2] == "two"
         assert await noted(held.writer) == ["one", "two"]
+
+
+async def test_what_only_the_commit_refuses_is_told_to_nobody_as_written(tmp_path: Path) -> None:
+    def refer(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO referring VALUES ('nobody noted it')"))
+
+    async with held_writer(tmp_path) as held:
+        first = await held.enter()
+        [good] = await started(held.writer, (Rank.RELAY, "good"))
+        bad = asyncio.create_task(held.writer.write(Rank.RELAY, refer))
+        await asyncio.sleep(0)
+        held.let_go()
+        await first
+        with pytest.raises(RecordRefused):
+            await bad
+        assert await good == "good"
+        assert await noted(held.writer) == ["good"]
 
 
 async def test_a_bug_reaches_who_asked_and_the_next_is_served(tmp_path: Path) -> None:
