@@ -238,7 +238,6 @@ class SimpleWindow(_CountWindow[P]):
         self._factor = _ZERO if rest else Decimal(factor).scaleb(-PLACES)
         self._exact: Decimal | None = None
         """The mean of a full window that is never rounded; then the sum is not kept."""
-        self._mean()
 
     def push(self, entry: P) -> Decimal | None:
         # This is the average that nearly everybody has, and two operations are all it takes.
